@@ -65,7 +65,10 @@ def peaks(metric: Tensor, tokens: Tokens, keep: int | Tensor, neighbours: int = 
     scores = torch.empty_like(score).scatter_(1, order, score)
     is_centre = best(scores, rows.keep)
     centre = (~is_centre).to(torch.uint8).argsort(dim=1, stable=True)[:, : rows.num_groups]
-    x, half = torch.empty_like(x).scatter_(1, order[..., None].expand_as(x), x), torch.empty_like(half).scatter_(1, order, half)
+    x, half = (
+        torch.empty_like(x).scatter_(1, order[..., None].expand_as(x), x),
+        torch.empty_like(half).scatter_(1, order, half),
+    )
     at, half_at = x.gather(1, centre[..., None].expand(-1, -1, dim)), half.gather(1, centre)
     half_at = half_at.masked_fill(torch.arange(rows.num_groups, device=x.device) >= rows.keep[:, None], torch.inf)
     labels = torch.empty_like(order)

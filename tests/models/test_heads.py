@@ -1,0 +1,266 @@
+"""Embeddings and heads: what goes into the encoder and what comes out."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tokred_sci.errors import InputError
+from tokred_sci.models.embed import EmbedDNA, EmbedPoints, EmbedSeries, EmbedVocabulary
+from tokred_sci.models.heads import Classify, Forecast, PerElement, Reconstruct
+from tokred_sci.reduction.graph import links
+from tokred_sci.reduction.merge import merge
+from tokred_sci.tokens import Tokens, stack
+
+
+def numbers(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def of(features, sizes=None, axes=1):
+    """Tokens with these features; `sizes` elements in each (one, unless told)."""
+    _, count, _ = features.shape
+    sizes = torch.ones(count) if sizes is None else torch.tensor(sizes)
+    source = torch.arange(count).repeat_interleave(sizes.long())
+    places = torch.arange(count, dtype=torch.float64).view(1, count, 1).repeat(1, 1, axes)
+    return Tokens(features, places, sizes.float()[None], source[None])
+
+
+def made(kind, *args, **kwargs):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return kind(*args, **kwargs).double()
+
+
+def close(a, b):
+    torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+def padded(*records, fill=0.0):
+    batch = stack(records)
+    return replace(batch, features=batch.features.masked_fill(~batch.mask[..., None], fill))
+
+
+# Embeddings
+
+
+def dna(bases, patch=4, seed=0):
+    """Random bases as raw patches: 4 one-hot columns and a lower-case mark; zeros beyond the end."""
+    draw = torch.Generator().manual_seed(seed)
+    count = -(-bases // patch)
+    content = torch.zeros(count * patch, 5, dtype=torch.float64)
+    content[torch.arange(bases), torch.randint(4, (bases,), generator=draw)] = 1
+    content[:bases, 4] = torch.rand(bases, generator=draw, dtype=torch.float64).round()
+    return of(content.view(1, count, patch * 5), [min(patch, bases - i * patch) for i in range(count)])
+
+
+EMBEDDINGS = {
+    "dna": (lambda: made(EmbedDNA, 8, patch=4), lambda seed: dna(4 * seed + 2, seed=seed)),
+    "vocabulary": (
+        lambda: made(EmbedVocabulary, 8, 16),
+        lambda seed: of(torch.arange(2.0 * seed).double().view(1, seed, 2)),
+    ),
+    "points": (
+        lambda: made(EmbedPoints, 8, neighbours=5, unit=0.1),
+        lambda seed: of(
+            torch.cat([torch.ones(1, seed, 5, 1).double(), numbers(1, seed, 5, 3)], 3).flatten(2)
+        ),
+    ),
+    "series": (lambda: made(EmbedSeries, 8, patch=4, channels=3), lambda seed: of(numbers(1, seed, 30))),
+}
+every_embedding = pytest.mark.parametrize("name", EMBEDDINGS)
+
+
+@every_embedding
+@pytest.mark.parametrize("fill", [0.0, torch.nan])
+def test_a_record_reads_the_same_alone_and_in_a_batch(name, fill):
+    make, content = EMBEDDINGS[name]
+    embed, records = make(), [content(seed) for seed in (5, 2, 7)]
+    batch = embed(padded(*records, fill=fill))
+    assert batch.features.shape[2] == 8 and batch.features.isfinite().all()
+    for b, record in enumerate(records):
+        close(batch[b].features, embed(record).features)
+        assert torch.equal(batch[b].source, record.source)
+
+
+@every_embedding
+def test_embedding_leaves_all_but_features_untouched_and_repeats(name):
+    make, content = EMBEDDINGS[name]
+    embed, record = make(), content(6)
+    out = embed(record)
+    assert torch.equal(embed(record).features, out.features)
+    for field in ("positions", "sizes", "source"):
+        assert getattr(out, field) is getattr(record, field)
+
+
+@every_embedding
+def test_gradients_reach_every_weight(name):
+    make, content = EMBEDDINGS[name]
+    embed = make()
+    embed(padded(content(6), content(3), fill=torch.nan)).features.sin().sum().backward()
+    for key, weight in embed.named_parameters():
+        assert weight.grad is not None and weight.grad.isfinite().all() and weight.grad.any(), key
+
+
+@pytest.mark.parametrize(("name", "width"), [("dna", 20), ("vocabulary", 2), ("points", 20), ("series", 30)])
+def test_tokens_of_another_tokenizer_are_refused(name, width):
+    embed = EMBEDDINGS[name][0]()
+    with pytest.raises(
+        InputError, match=rf"tokens with {width} features.*\(got 7\): give tokenizer and embedding"
+    ):
+        embed(of(numbers(1, 3, 7)))
+
+
+def test_bases_beyond_the_end_of_a_partial_patch_count_nothing():
+    embed = made(EmbedDNA, 8, patch=4)
+    with torch.no_grad():
+        embed.filters.bias += 1  # a filter that answers to empty places too
+    whole, cut = dna(8), dna(8)
+    cut.features[0, 1, 10:] = 0  # the last two bases gone
+    assert not torch.allclose(embed(whole).features[0, 1], embed(cut).features[0, 1])
+    wide = embed(padded(dna(6, seed=1), dna(20, seed=2)))
+    close(wide[0].features, embed(dna(6, seed=1)).features)
+
+
+def test_filters_see_across_patch_borders():
+    embed, one, other = made(EmbedDNA, 8, patch=4, kernel=3), dna(12), dna(12)
+    other.features[0, 1, :5] = 0
+    changed = (embed(one).features != embed(other).features).any(-1)[0]
+    assert changed.tolist() == [True, True, False]  # base 4 is next to base 3, and far from base 8
+
+
+def test_points_do_not_care_for_the_order_of_slots():
+    embed = made(EmbedPoints, 8, neighbours=6, channels=5)
+    slots = numbers(1, 4, 6, 6)
+    slots[..., 0] = torch.arange(6) < torch.tensor([[6], [3], [1], [0]])  # some slots are empty
+    order = torch.tensor([3, 0, 5, 1, 4, 2])
+    plain = embed(of(slots.flatten(2))).features
+    close(embed(of(slots[:, :, order].flatten(2))).features, plain)
+    assert plain.isfinite().all()
+
+
+def test_points_in_empty_slots_do_not_count():
+    embed, slots = made(EmbedPoints, 8, neighbours=3), numbers(1, 2, 3, 4)
+    slots[..., 0] = torch.tensor([1.0, 1, 0])
+    other = slots.clone()
+    other[:, :, 2, 1:] = 99
+    close(embed(of(slots.flatten(2))).features, embed(of(other.flatten(2))).features)
+
+
+def test_points_in_another_unit_read_the_same():
+    slots = torch.cat([torch.ones(1, 4, 3, 1).double(), numbers(1, 4, 3, 5)], 3)
+    metres, extra = made(EmbedPoints, 8, neighbours=3, channels=5), slots.clone()
+    millimetres = made(EmbedPoints, 8, neighbours=3, channels=5, unit=1024.0)
+    extra[..., 1:4] *= 1024  # coordinates only: other channels have no length
+    close(millimetres(of(extra.flatten(2))).features, metres(of(slots.flatten(2))).features)
+
+
+# Heads
+
+
+HEADS = {
+    "mean": lambda: made(Classify, 6, 3),
+    "max": lambda: made(Classify, 6, 3, pool="max"),
+    "attention": lambda: made(Classify, 6, 3, pool="attention"),
+    "element": lambda: made(PerElement, 6, 3),
+    "forecast": lambda: made(Forecast, 6, 12, channels=2),
+}
+every_head = pytest.mark.parametrize("name", HEADS)
+
+
+@every_head
+def test_heads_answer_alike_alone_and_in_a_batch(name):
+    head = HEADS[name]()
+    records = [of(numbers(1, n, 6, seed=n), [1.0, 2.0, 3.0, 1.0, 2.0][:n]) for n in (5, 2)]
+    batch = head(padded(*records, fill=100.0))
+    for b, record in enumerate(records):
+        alone = head(record)[0]
+        close(batch[b, : len(alone)], alone)
+
+
+@every_head
+def test_heads_are_finite_on_padding_only(name):
+    head = HEADS[name]()
+    x = numbers(2, 4, 6).requires_grad_()
+    out = head(Tokens(x, torch.zeros(2, 4, 1), torch.zeros(2, 4), torch.full((2, 4), -1)))
+    out.sin().sum().backward()
+    assert out.isfinite().all() and x.grad.isfinite().all()
+    if name in ("mean", "max", "attention"):
+        close(out, head.out.bias.expand(2, 3))
+
+
+def test_classify_weighs_by_size_to_the_exponent():
+    tokens = of(numbers(1, 3, 6), [1.0, 2.0, 5.0])
+    for exponent, weights in ((1.0, [1.0, 2, 5]), (0.0, [1.0, 1, 1]), (2.0, [1.0, 4, 25])):
+        head = made(Classify, 6, 3, size_exponent=exponent)
+        share = torch.tensor(weights).double() / sum(weights)
+        close(head(tokens), head.out((tokens.features * share[:, None]).sum(1)))
+
+
+def test_mean_pooling_does_not_notice_a_merge():
+    tokens, head = of(numbers(1, 9, 6)), made(Classify, 6, 3)
+    close(head(merge(tokens, links(tokens.features, tokens, 4))), head(tokens))
+
+
+def test_unknown_pools_are_refused():
+    with pytest.raises(InputError, match=r"'mean', 'max' or 'attention' \(got 'sum'\)"):
+        Classify(6, 3, pool="sum")
+
+
+def test_per_element_gives_every_element_the_answer_of_its_token():
+    head, x = made(PerElement, 6, 3), numbers(1, 3, 6)
+    source = torch.tensor([[2, 0, 0, -1, 1]])
+    out = head(Tokens(x, torch.zeros(1, 3, 1), torch.tensor([[2.0, 1, 1]]), source))
+    answers = head.out(x)[0]
+    assert out.shape == (1, 5, 3)
+    close(out[0, [0, 1, 2, 4]], answers[[2, 0, 0, 1]])
+    assert (out[0, 3] == 0).all()
+
+
+def test_per_element_after_merging_still_has_one_answer_per_element():
+    tokens, head = of(numbers(1, 9, 6), [2.0] * 9), made(PerElement, 6, 3)
+    assert head(merge(tokens, links(tokens.features, tokens, 4))).shape == (1, 18, 3)
+
+
+def test_forecast_reads_the_mean_and_the_token_that_ends_last():
+    head = made(Forecast, 6, 12, channels=2)
+    tokens = of(numbers(1, 4, 6), [1.0, 2.0, 3.0, 2.0])
+    mean = (tokens.features * tokens.sizes.double()[..., None]).sum(1) / 8
+    expected = head.out(torch.cat([mean, tokens.features[:, 3]], -1)).view(1, 2, 12)
+    close(head(tokens), expected)
+    order = torch.tensor([2, 3, 0, 1])  # last in place, not last in the list
+    shuffled = Tokens(
+        tokens.features[:, order],
+        tokens.positions[:, order],
+        tokens.sizes[:, order],
+        order.argsort()[tokens.source],
+    )
+    close(head(shuffled), expected)
+
+
+@pytest.mark.parametrize("axes", [1, 3])
+def test_reconstruct_answers_each_element_by_its_place(axes):
+    head = made(Reconstruct, 6, 4, axes=axes)
+    tokens = of(numbers(1, 3, 6), [2.0, 1.0, 3.0], axes=axes)
+    places = numbers(1, 6, axes)
+    out = head(tokens, places)
+    assert out.shape == (1, 6, 4)
+    assert not torch.allclose(out[0, 0], out[0, 1])  # same token, other places
+    close(head(replace(tokens, positions=tokens.positions + 8), places + 8), out)  # only the offset counts
+
+
+@pytest.mark.parametrize("name", ["element", "forecast", "reconstruct"])
+def test_dense_heads_are_differentiable(name):
+    tokens = padded(of(numbers(1, 3, 6), [2.0, 1.0, 3.0]), of(numbers(1, 2, 6, seed=1)))
+    places = numbers(2, 6, 1)
+    head = made(Reconstruct, 6, 4) if name == "reconstruct" else HEADS[name]()
+
+    def run(x):
+        now = replace(tokens, features=x)
+        return head(now, places) if name == "reconstruct" else head(now)
+
+    x = tokens.features.clone().requires_grad_()
+    assert torch.autograd.gradcheck(run, (x,))
+    run(x).sin().sum().backward()
+    assert all(p.grad.isfinite().all() and p.grad.any() for p in head.parameters())
+    assert (x.grad[~tokens.mask] == 0).all()

@@ -1,0 +1,90 @@
+"""The `tokred` command: thin; every command calls one function of the library."""
+
+import json
+import platform
+import sys
+from collections.abc import Iterable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import tokred_sci
+from tokred_sci.errors import TokredError
+
+app = typer.Typer(
+    help="Token reduction for DNA, point clouds and sensor series.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+class Domain(StrEnum):
+    dna = "dna"
+    points = "points"
+    series = "series"
+
+
+@app.command()
+def demo(
+    quick: Annotated[bool, typer.Option("--quick", help="Under 90 seconds; numbers say little.")] = False,
+    seed: Annotated[int, typer.Option(help="Of data, weights and order: two runs agree.", min=0)] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for results.json, two pictures and report.html.")] = Path("demo"),
+    domain: Annotated[list[Domain] | None, typer.Option(help="One domain (repeat for more); all by default.")] = None,
+) -> None:
+    """Train on short inputs, test on inputs up to 16 times as long: with and without reduction, on real data."""
+    from tqdm import tqdm
+
+    from tokred_sci.demo import run, save
+
+    def bar(steps: Iterable[int], name: str) -> Iterable[int]:
+        return tqdm(steps, desc=f"{name:32}", leave=False, disable=None, file=sys.stderr)
+
+    results, views = run([d.value for d in domain or list(Domain)], seed, quick, tqdm.write, bar)
+    save(out, results, views)
+    typer.echo(f"\nWrote {out / 'results.json'}, {out / 'lengths.png'}, {out / 'tokens.png'}, {out / 'report.html'}.")
+
+
+@app.command()
+def methods() -> None:
+    """List the reduction methods, one line each."""
+    from tokred_sci.experiment import REDUCTIONS
+
+    for name, function in REDUCTIONS.items():
+        typer.echo(f"{name:12} {(function.__doc__ or '').splitlines()[0]}")
+
+
+@app.command()
+def versions(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
+    """Versions of everything a result depends on: paste this into a bug report."""
+    from importlib.metadata import version
+
+    names = ("tokred-sci", "torch", "torch-geometric", "scikit-learn", "scipy", "numpy", "zarr", "safetensors")
+    told = {"python": platform.python_version(), "system": platform.platform(), **{n: version(n) for n in names}}
+    typer.echo(json.dumps(told, indent=1) if as_json else "\n".join(f"{k:16} {v}" for k, v in told.items()))
+
+
+@app.callback(invoke_without_command=True)
+def top(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
+    if version:
+        typer.echo(tokred_sci.__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run a command: an error of ours is one line and exit code 1, Ctrl-C is exit code 130."""
+    try:
+        code = app(standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo("\nInterrupted; nothing half-written was left behind.", err=True)
+        code = 130
+    except TokredError as error:
+        typer.echo(f"tokred: {error}", err=True)
+        code = 1
+    except Exception as error:
+        if not hasattr(error, "show"):  # a usage error knows how to tell itself; anything else is a bug of ours
+            raise
+        error.show()
+        code = getattr(error, "exit_code", 2)
+    sys.exit(code)

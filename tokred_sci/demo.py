@@ -1,0 +1,247 @@
+"""The main job: what reduction does to long inputs, shown on real DNA, a real surface and a real sensor series.
+
+For each domain the same encoder is trained on short records, once per arm, and asked the same question of records
+1 to 16 times as long. Only distractors grow; a stable model keeps its answers.
+"""
+
+import json
+import platform
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import tokred_sci
+from tokred_sci import plotting, report
+from tokred_sci.experiment import Model, ModelConfig, Reduce
+from tokred_sci.stability.lengths import effective_length, measure, slope_per_octave
+from tokred_sci.stability.tasks import TASKS, Task
+from tokred_sci.tokens import Tokens
+from tokred_sci.training.loop import TrainConfig, train
+
+MULTIPLES = (1, 2, 4, 8, 16)
+KINDS = {"none": "no reduction", "links": "graph", "peaks": "density", "random": "control"}
+
+Show = Callable[[str], None]
+Bar = Callable[[Iterable[int], str], Iterable[int]]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one domain is run: the same for every arm but for the merging step.
+
+    Args:
+        model: everything but the merging step.
+        train: steps, batch, learning rate.
+        block: the block that merges.
+        keep: tokens kept, whatever the length.
+        pool: training records drawn once and shared by all arms.
+        test: records per length.
+    """
+
+    model: ModelConfig
+    train: TrainConfig
+    block: int = 1
+    keep: int = 16
+    pool: int = 3072
+    test: int = 128
+
+    def quick(self) -> "Recipe":
+        """A tenth of the work, to see that everything runs; its numbers say little."""
+        return replace(self, train=replace(self.train, steps=60, warm_up=10), pool=256, test=24)
+
+
+RECIPES = {  # size_exponent 0: a merged token speaks once (with 1, what is merged dilutes the answer: docs/LOG.md)
+    "dna": Recipe(ModelConfig("dna", window=16, unit=16.0, size_exponent=0.0), TrainConfig(steps=400)),
+    "points": Recipe(
+        ModelConfig(
+            "points",
+            {"ratio": 0.125, "neighbours": 16, "method": "curve", "channels": 7},
+            window=16,
+            unit=8.0,
+            size_exponent=0.0,
+        ),
+        TrainConfig(steps=300),
+    ),
+    "series": Recipe(
+        ModelConfig(
+            "series", {"patch": 8, "normalise": "none", "in_channels": 6}, window=16, unit=8.0, size_exponent=0.0
+        ),
+        TrainConfig(steps=400),
+    ),
+}
+
+
+def run(domains: Iterable[str], seed: int, quick: bool, show: Show, bar: Bar) -> tuple[dict, list[plotting.View]]:
+    """Train and measure every arm of every domain.
+
+    Returns:
+        The results (plain values, for JSON) and one view per domain for the picture.
+    """
+    results: dict[str, Any] = {
+        "command": "tokred demo" + (" --quick" if quick else "") + f" --seed {seed}",
+        "seed": seed,
+        "quick": quick,
+        "versions": {
+            "tokred_sci": tokred_sci.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+        "machine": {"processor": platform.machine(), "threads": torch.get_num_threads()},
+        "domains": {},
+    }
+    views = []
+    for domain in domains:
+        recipe = RECIPES[domain].quick() if quick else RECIPES[domain]
+        told, view = run_domain(TASKS[domain](), recipe, seed, show, bar)
+        results["domains"][domain] = told
+        views.append(view)
+    return results, views
+
+
+def run_domain(task: Task, recipe: Recipe, seed: int, show: Show, bar: Bar) -> tuple[dict, plotting.View]:
+    """All arms of one domain on the same records, and its part of the results."""
+    chance = 1 / len(task.classes)
+    show(f"\n{task.domain.upper()}. {task.question} One of: {', '.join(task.classes)}; chance is {chance:.2f}.")
+    show(f"What grows is {task.growth}, which says nothing about the answer: a longer record only distracts.")
+    base = replace(recipe.model, outputs=len(task.classes), seed=seed)
+    records, labels, _ = draw(task, Model(base), recipe.pool, seed, bar, 1)
+    lengths = {}
+    for multiple in MULTIPLES:
+        lengths[multiple] = draw(task, Model(base), recipe.test, seed, bar, multiple, test=True)
+    told: dict[str, Any] = {
+        "question": task.question,
+        "growth": task.growth,
+        "classes": list(task.classes),
+        "chance": chance,
+        "length": task.length,
+        "unit": task.unit,
+        "arms": [],
+    }
+    models = {}
+    for method, kind in KINDS.items():
+        name = kind if method == "none" else f"{kind}: {method}"
+        step = Reduce(recipe.block, method, recipe.keep, options={"seed": seed} if method == "random" else {})
+        model = Model(replace(base, reduce=(step,)))
+        start = time.perf_counter()
+        losses = train(model, records, labels, replace(recipe.train, seed=seed), _named(bar, f"train {name}"))
+        seconds = time.perf_counter() - start
+        points = [
+            measure(model, lengths[m][0], lengths[m][1], m, batch=8)._asdict()
+            for m in bar(MULTIPLES, f"measure {name}")
+        ]
+        scores = [point["accuracy"] for point in points]
+        told["arms"].append(
+            {
+                "name": name,
+                "method": method,
+                "config": asdict(model.config),
+                "train_seconds": seconds,
+                "final_loss": float(np.mean(losses[-20:])),
+                "slope_per_octave": slope_per_octave(MULTIPLES, scores),
+                "effective_length": effective_length(MULTIPLES, scores) * task.length,
+                "lengths": points,
+            }
+        )
+        models[method] = model
+    show(table(told))
+    return told, look(task, models, seed)
+
+
+def draw(
+    task: Task, model: Model, count: int, seed: int, bar: Bar, multiple: int, test: bool = False
+) -> tuple[list[Tokens], torch.Tensor, list[np.ndarray]]:
+    """Records of a task as tokens, their labels, and where each holds its answer."""
+    drawn = task.draw(count, seed, test, multiple)
+    what = f"{'test' if test else 'training'} records, {multiple}x"
+    records = [model.tokenize(drawn.records[i]) for i in bar(range(count), f"tokenize {what}")]
+    return records, torch.as_tensor(drawn.labels), drawn.hidden
+
+
+def table(told: dict) -> str:
+    """The results of one domain as text: accuracy per length, tokens per layer, cost at the longest."""
+    head, rows = table_cells(told)
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    line = "  ".join("-" * width for width in widths)
+    body = [
+        "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
+        for row in rows
+    ]
+    top = "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(head, widths, strict=True)))
+    return "\n".join([top, line, *body])
+
+
+def table_cells(told: dict) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of `table`."""
+    head = ["arm", *(f"{m}x" for m in MULTIPLES), "tokens per layer at 16x", "ms/record", "peak MB", "training s"]
+    rows = []
+    for arm in told["arms"]:
+        last = arm["lengths"][-1]
+        peak = "-" if last["peak_mb"] is None else f"{last['peak_mb']:.0f}"
+        rows.append(
+            [
+                arm["name"],
+                *(f"{point['accuracy']:.2f}" for point in arm["lengths"]),
+                " > ".join(map(str, last["tokens"])),
+                f"{1000 * last['seconds']:.1f}",
+                peak,
+                f"{arm['train_seconds']:.0f}",
+            ]
+        )
+    return head, rows
+
+
+def look(task: Task, models: dict[str, Model], seed: int) -> plotting.View:
+    """One test record of twice the training length on its way through the graph and the density arm."""
+    drawn = task.draw(1, seed, test=True, multiple=2)
+    record = drawn.records[0]
+    stages: dict[str, Tokens] = {}
+    for method in ("links", "peaks"):
+        tokens = models[method].tokenize(record)
+        with torch.no_grad():
+            layers = models[method].encoder.trace(models[method].embed(tokens))
+        stages.setdefault("tokens", tokens)
+        stages[f"{KINDS[method]}-merged ({method})"] = layers[-1]
+    return plotting.View(task.domain, _drawable(task.domain, record), task.unit, drawn.hidden[0], stages)
+
+
+def save(out: Path, results: dict, views: list[plotting.View]) -> None:
+    """`results.json`, `lengths.png`, `tokens.png` and `report.html`, each whole or not at all."""
+    curves, pictures = plotting.lengths(results), plotting.tokens(views)
+    page = report.Page("tokred demo: what reduction does to long inputs")
+    mode = "Quick mode: too little training and too few records to conclude from. " if results["quick"] else ""
+    page.text(f"{mode}Made by `{results['command']}` with torch {results['versions']['torch']}.")
+    page.heading("Accuracy and cost against length")
+    page.figure(curves, "accuracy and seconds per record against length, one panel per domain")
+    for told in results["domains"].values():
+        page.heading(told["question"])
+        page.text(
+            f"What grows is {told['growth']}. Trained at {told['length']:,} {told['unit']}; "
+            f"chance {told['chance']:.2f}."
+        )
+        page.table(*table_cells(told))
+    page.heading("Which token holds what")
+    page.text("Every element in the colour of its token; yellow bands and ringed points hold the answer.")
+    page.figure(pictures, "source, tokens, graph-merged and density-merged tokens of one record per domain")
+    report.write(out / "results.json", json.dumps(results, indent=1) + "\n")
+    report.write(out / "lengths.png", report.png(curves))
+    report.write(out / "tokens.png", report.png(pictures))
+    report.write(out / "report.html", page.html())
+
+
+def _named(bar: Bar, name: str) -> Callable[[Iterable[int]], Iterable[int]]:
+    return lambda steps: bar(steps, name)
+
+
+def _drawable(domain: str, record: Any) -> np.ndarray:
+    """One number per element for sequences (share of G and C nearby; total acceleration), coordinates for clouds."""
+    if domain == "points":
+        return record[:, :3]
+    if domain == "series":
+        return np.linalg.norm(record[:3], axis=0)
+    strong = np.isin(np.frombuffer(record.upper().encode(), dtype=np.uint8), list(b"GC")).astype(float)
+    return np.convolve(np.pad(strong, 32, mode="reflect"), np.full(65, 1 / 65), mode="valid")

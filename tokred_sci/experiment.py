@@ -1,0 +1,221 @@
+"""The one place where names in a config become objects: tokenizers, reductions, heads, whole models."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from difflib import get_close_matches
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from tokred_sci.errors import InputError
+from tokred_sci.models.embed import EmbedDNA, EmbedPoints, EmbedSeries, EmbedVocabulary
+from tokred_sci.models.encoder import Encoder, Group, Metric
+from tokred_sci.models.heads import Classify, Forecast, PerElement, Pool, Reconstruct
+from tokred_sci.reduction import budget, control, density, graph
+from tokred_sci.tokenizers.dna import DNATokenizer
+from tokred_sci.tokenizers.points import PointTokenizer
+from tokred_sci.tokenizers.series import SeriesTokenizer
+from tokred_sci.tokens import Tokens
+
+REDUCTIONS = {
+    "none": control.none,
+    "stride": control.stride,
+    "random": control.random,
+    "bipartite": graph.bipartite,
+    "links": graph.links,
+    "peaks": density.peaks,
+}
+TOKENIZERS = {"dna": DNATokenizer, "points": PointTokenizer, "series": SeriesTokenizer}
+HEADS = ("classify", "per-element", "forecast", "reconstruct")
+
+
+@dataclass(frozen=True)
+class Reduce:
+    """One merging step: where, how, and how far.
+
+    Args:
+        block: number of the encoder block, from 0.
+        method: a name in `REDUCTIONS`.
+        keep: tokens to keep: a whole number, or a share of the record's real tokens.
+        threshold: instead of `keep`, the cosine similarity from which neighbours are alike (`budget.threshold`).
+        options: further arguments of the method, e.g. {"neighbours": 5}.
+    """
+
+    block: int
+    method: str
+    keep: int | float | None = None
+    threshold: float | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def build(self) -> tuple[Group, budget.Budget]:
+        """The pair (grouping function, budget) that `Encoder` takes."""
+        group = _named("method", self.method, REDUCTIONS)
+        options = dict(self.options)
+        if self.method == "random":  # other borders at every call, yet the same at every run
+            options["generator"] = torch.Generator().manual_seed(options.pop("seed", 0))
+        if self.keep is not None and self.threshold is None:
+            fitted = budget.as_budget(self.keep)
+        elif self.keep is None and self.threshold is not None:
+            fitted = budget.threshold(self.threshold)
+        else:
+            raise InputError(f"Expected either 'keep' or 'threshold' (got {self.keep!r} and {self.threshold!r}).")
+        return partial(group, **options) if options else group, fitted
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that shapes a model, in plain values: what `config.json` holds.
+
+    Args:
+        domain: "dna", "points" or "series".
+        tokenizer: arguments of the domain's tokenizer that differ from its defaults.
+        head: "classify", "per-element", "forecast" or "reconstruct".
+        outputs: classes, numbers per element, or forecast steps.
+        dim, depth, heads, size_exponent, window, unit, qk_norm, metric, dropout: see `Encoder`.
+        reduce: merging steps.
+        pool: how "classify" pools, see `Classify`.
+        seed: of the initial weights.
+    """
+
+    domain: str
+    tokenizer: Mapping[str, Any] = field(default_factory=dict)
+    head: str = "classify"
+    outputs: int = 2
+    dim: int = 64
+    depth: int = 4
+    heads: int = 4
+    reduce: tuple[Reduce, ...] = ()
+    size_exponent: float = 1.0
+    window: int | None = None
+    unit: float = 1.0
+    qk_norm: bool = False
+    metric: Metric = "keys"
+    pool: Pool = "mean"
+    dropout: float = 0.0
+    seed: int = 0
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "ModelConfig":
+        """From parsed JSON or TOML; an unknown key is an error that names the nearest one."""
+        steps = [Reduce(**_known_keys(step, Reduce)) for step in values.get("reduce", ())]
+        return cls(**{**_known_keys(values, cls), "reduce": tuple(steps)})
+
+
+class Model(nn.Module):
+    """Tokenizer, embedding, the shared encoder and a head, built from a `ModelConfig` alone.
+
+    Call it on `Tokens`; `tokenize` makes them from a record. The global random state is not touched.
+
+    Raises:
+        InputError: a name that is not known (the message has the nearest), or settings that do not fit together.
+
+    Example:
+        >>> model = Model(ModelConfig("dna", reduce=(Reduce(block=1, method="peaks", keep=8),)))
+        >>> model(model.tokenize("ACGT" * 100)).shape
+        torch.Size([1, 2])
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        self.tokenizer = _named("domain", config.domain, TOKENIZERS)(**config.tokenizer)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            self.embed = self._embed()
+            self.encoder = Encoder(
+                config.dim,
+                config.depth,
+                config.heads,
+                {step.block: step.build() for step in config.reduce},
+                config.size_exponent,
+                config.window,
+                config.unit,
+                config.qk_norm,
+                config.metric,
+                config.dropout,
+            )
+            self.head = self._head()
+
+    def _embed(self) -> nn.Module:
+        dim, tokenizer = self.config.dim, self.tokenizer
+        if isinstance(tokenizer, DNATokenizer):
+            if tokenizer.scheme == "patch":
+                return EmbedDNA(dim, tokenizer.patch)
+            return EmbedVocabulary(dim, tokenizer.vocabulary_size)
+        if isinstance(tokenizer, PointTokenizer):
+            return EmbedPoints(dim, tokenizer.neighbours, tokenizer.channels, self.config.unit)
+        return EmbedSeries(dim, tokenizer.patch, 1 if tokenizer.channels == "independent" else tokenizer.in_channels)
+
+    def _head(self) -> nn.Module:
+        config, dim = self.config, self.config.dim
+        channels = getattr(self.embed, "channels", 1)
+        match config.head:
+            case "classify":
+                return Classify(dim, config.outputs, config.pool, config.size_exponent)
+            case "per-element":
+                return PerElement(dim, config.outputs)
+            case "forecast":
+                return Forecast(dim, config.outputs, channels)
+            case "reconstruct":
+                return Reconstruct(dim, config.outputs, 3 if config.domain == "points" else 1)
+        return _named("head", config.head, dict.fromkeys(HEADS))
+
+    def tokenize(self, record: Any, **more: Any) -> Tokens:
+        """One record as a batch of one; join several with `stack`."""
+        return self.tokenizer(record, **more)
+
+    def forward(self, tokens: Tokens, *more: Tensor) -> Tensor:
+        """`more`: what the head needs besides tokens (`places` for "reconstruct")."""
+        return self.head(self.encoder(self.embed(tokens)), *more)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write `model.safetensors` and `config.json`, which holds the config and the weights' SHA-256."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = folder / "model.safetensors"
+        save_file({name: value.contiguous() for name, value in self.state_dict().items()}, weights)
+        told = {**asdict(self.config), "sha256": sha256(weights.read_bytes()).hexdigest()}
+        (folder / "config.json").write_text(json.dumps(told, indent=2) + "\n")
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> "Model":
+        """Read what `save_pretrained` wrote. Nothing in the folder is executed; damaged weights are refused.
+
+        Raises:
+            InputError: a missing or damaged file, an unknown key, or weights of another shape.
+        """
+        folder = Path(folder)
+        weights = folder / "model.safetensors"
+        try:
+            told = json.loads((folder / "config.json").read_text())
+            digest = sha256(weights.read_bytes()).hexdigest()
+        except (OSError, ValueError) as error:
+            raise InputError(f"Expected 'config.json' and 'model.safetensors' in {folder} ({error}).") from error
+        if digest != told.pop("sha256", None):
+            raise InputError(f"{weights} is not what was saved (SHA-256 differs): fetch it again or use a backup.")
+        model = cls(ModelConfig.from_dict(told))
+        try:
+            model.load_state_dict(load_file(weights))
+        except RuntimeError as error:
+            raise InputError(f"{weights} does not fit {folder / 'config.json'}: {error}") from error
+        return model
+
+
+def _named(what: str, name: str, table: Mapping[str, Any]) -> Any:
+    """Look a name up; an unknown one is an error that names the nearest."""
+    if name not in table:
+        near = get_close_matches(name, table, 1, 0)
+        raise InputError(f"Expected '{what}' to be one of {', '.join(table)} (got {name!r}): did you mean {near[0]!r}?")
+    return table[name]
+
+
+def _known_keys(values: Mapping[str, Any], cls: type) -> Mapping[str, Any]:
+    for key in values:
+        _named("key", key, {f.name: None for f in fields(cls)})
+    return values

@@ -1,0 +1,120 @@
+"""Attention that knows token sizes, real positions and windows. Tensors in, tensors out; no reduction here."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from tokred_sci.errors import InputError
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with rotary positions and size bias.
+
+    The bias `size_exponent * log(size)` is proportional attention and padding mask in one: with exponent 1 a token
+    of size s counts as s equal tokens, so merging exact duplicates changes nothing (Bolya et al., 2023,
+    https://arxiv.org/abs/2210.09461); with 0 a merged token counts once; size 0 is never seen.
+
+    Args:
+        dim: width D of the features; divisible by `heads`, and each head's width by 2.
+        heads: number of heads.
+        size_exponent: tau, from sharpening (0) to fidelity (1).
+        window: if given, a token sees only tokens at most this many places away in token order: linear cost.
+        qk_norm: normalise queries and keys per head (Henry et al., 2020, https://arxiv.org/abs/2010.04245).
+
+    Raises:
+        InputError: a width the heads cannot share.
+    """
+
+    def __init__(
+        self, dim: int, heads: int, size_exponent: float = 1.0, window: int | None = None, qk_norm: bool = False
+    ):
+        super().__init__()
+        if dim % heads or dim // heads % 2:
+            raise InputError(f"Expected 'dim' divisible by 2 * heads (got dim={dim}, heads={heads}).")
+        if window is not None and window < 1:
+            raise InputError(f"Expected 'window' >= 1 or None (got {window}).")
+        self.heads, self.size_exponent, self.window = heads, size_exponent, window
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.out = nn.Linear(dim, dim)
+        self.norm_q = nn.RMSNorm(dim // heads) if qk_norm else nn.Identity()
+        self.norm_k = nn.RMSNorm(dim // heads) if qk_norm else nn.Identity()
+
+    def forward(
+        self, x: Float[Tensor, "B N D"], places: Float[Tensor, "B N P"], sizes: Float[Tensor, "B N"]
+    ) -> tuple[Float[Tensor, "B N D"], Float[Tensor, "B N K"]]:
+        """Return the attended features and the keys (mean over heads, before rotation): the metric for merging."""
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # 3 x (B, H, N, K)
+        q, k = self.norm_q(q), self.norm_k(k)
+        keys = k.mean(1)
+        cos, sin = rotary(places, q.shape[-1], x.dtype)
+        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        bias = size_bias(sizes, self.size_exponent, x.dtype)
+        if self.window is None:
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[:, None, None])
+        else:
+            y = windowed(q, k, v, bias, self.window)
+        return self.out(y.transpose(1, 2).flatten(2)), keys
+
+
+def size_bias(sizes: Float[Tensor, "B N"], exponent: float, dtype: torch.dtype) -> Float[Tensor, "B N"]:
+    """`exponent * log(sizes)`, and the most negative usable number for padding.
+
+    Not -inf: a record that is all padding then attends evenly to its zeros instead of becoming NaN.
+
+    Example:
+        >>> import torch
+        >>> size_bias(torch.tensor([[1.0, 4.0]]), 0.5, torch.float32)
+        tensor([[0.0000, 0.6931]])
+    """
+    return torch.where(sizes > 0, exponent * sizes.clamp(min=1).log(), torch.finfo(dtype).min / 2).to(dtype)
+
+
+def rotary(places: Float[Tensor, "B N P"], width: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Cosines and sines (B, 1, N, width // 2) of the rotation of each pair of features at each place.
+
+    The pairs are dealt out to the P axes in turn; on each axis wavelengths run geometrically from 2 pi to
+    2 pi * 10,000 units. Only differences of places matter, so each record is first moved to its own first token: a
+    genome coordinate or an epoch time keeps its digits in float32.
+
+    Reference: RoFormer (Su et al., 2021), https://arxiv.org/abs/2104.09864.
+    """
+    axes, pairs = places.shape[-1], width // 2
+    local = (places - places[:, :1]).to(torch.promote_types(dtype, torch.float32))
+    axis = torch.arange(pairs, device=places.device) % axes
+    step = torch.arange(pairs, device=places.device) // axes
+    frequency = 10_000.0 ** (-step / max(1, -(-pairs // axes))).to(local.dtype)
+    angle = local[..., axis] * frequency
+    return angle.cos().to(dtype)[:, None], angle.sin().to(dtype)[:, None]
+
+
+def rotate(x: Float[Tensor, "B H N K"], cos: Tensor, sin: Tensor) -> Float[Tensor, "B H N K"]:
+    """Turn each pair (first half, second half) of features by its angle."""
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
+
+
+def windowed(q: Tensor, k: Tensor, v: Tensor, bias: Float[Tensor, "B N"], window: int) -> Float[Tensor, "B H N K"]:
+    """Attention within `window` places to each side: blocks of queries against three blocks of keys, O(N window).
+
+    Example:
+        >>> import torch
+        >>> q = k = torch.zeros(1, 1, 5, 2)
+        >>> v = torch.arange(5.0).view(1, 1, 5, 1).expand(1, 1, 5, 2)
+        >>> windowed(q, k, v, torch.zeros(1, 5), window=1)[0, 0, :, 0]
+        tensor([0.5000, 1.0000, 2.0000, 3.0000, 3.5000])
+    """
+    batch, length = bias.shape
+    count = -(-length // window)
+    extra = count * window - length
+    never = torch.finfo(q.dtype).min / 2
+    q = F.pad(q, (0, 0, 0, extra)).unflatten(2, (count, window))  # B H C w K
+    k, v = (F.pad(t, (0, 0, window, extra + window)).unfold(2, 3 * window, window).mT for t in (k, v))  # B H C 3w K
+    seen = F.pad(bias, (window, extra + window), value=never).unfold(1, 3 * window, window)  # B C 3w
+    row = torch.arange(window, device=q.device)[:, None]
+    column = torch.arange(3 * window, device=q.device)
+    band = (column >= row) & (column <= row + 2 * window)
+    mask = torch.where(band, seen[:, :, None], never)  # B C w 3w
+    q, k, v = (t.transpose(1, 2).flatten(0, 1) for t in (q, k, v))  # B*C H w K
+    y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask.flatten(0, 1)[:, None])
+    return y.unflatten(0, (batch, count)).transpose(1, 2).flatten(2, 3)[:, :, :length]

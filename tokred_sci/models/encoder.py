@@ -1,0 +1,135 @@
+"""The one encoder every domain shares: pre-norm Transformer blocks that may merge tokens half-way through."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tokred_sci.errors import InputError
+from tokred_sci.models.attention import Attention
+from tokred_sci.reduction.budget import Budget, as_budget
+from tokred_sci.reduction.merge import merge
+from tokred_sci.tokens import Grouping, Tokens
+
+Group = Callable[[Tensor, Tokens, Tensor], Grouping]
+"""`(metric, tokens, keep) -> Grouping`: any function of `tokred_sci.reduction`, or your own."""
+
+Metric = Literal["keys", "features"]
+
+
+class Block(nn.Module):
+    """Attention, then (optionally) merging, then MLP: merged tokens skip the MLP's cost in the same block.
+
+    Args:
+        dim, heads, size_exponent, window, qk_norm: see `Attention`.
+        reduce: a grouping function and its budget, or None.
+        metric: what grouping compares: the attention "keys" (mean over heads), or the layer-normalised "features".
+        dropout: share of features dropped on both residual branches in training.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        reduce: tuple[Group, Budget] | None = None,
+        size_exponent: float = 1.0,
+        window: int | None = None,
+        qk_norm: bool = False,
+        metric: Metric = "keys",
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        self.reduce, self.metric = reduce, metric
+        self.norm_attention, self.norm_mlp = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.attention = Attention(dim, heads, size_exponent, window, qk_norm)
+        self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, tokens: Tokens, unit: float = 1.0) -> Tokens:
+        places = tokens.positions / unit
+        y, keys = self.attention(self.norm_attention(tokens.features), places, tokens.sizes)
+        x = tokens.features + self.drop(y)
+        tokens = replace(tokens, features=x)
+        if self.reduce is not None:
+            group, budget = self.reduce
+            metric = keys if self.metric == "keys" else F.layer_norm(x, x.shape[-1:])
+            tokens = merge(tokens, group(metric, tokens, budget(metric, tokens)))
+        return replace(tokens, features=tokens.features + self.drop(self.mlp(self.norm_mlp(tokens.features))))
+
+
+class Encoder(nn.Module):
+    """Transformer encoder with token merging: `Tokens -> Tokens`, the same for DNA, points and series.
+
+    Laws: padding is inert (a record gives the same answer alone and in any batch); every source element is still
+    held by exactly one token on the way out; without `reduce` this is a plain pre-norm encoder. With a constant
+    budget and windows before the first merge, cost is linear in length.
+
+    Args:
+        dim: width of the features.
+        depth: number of blocks.
+        heads: attention heads per block.
+        reduce: {block number from 0: (grouping function, budget)}. A budget is a whole number (kept tokens), a
+            fraction (share of the record's real tokens), or a function from `reduction.budget`.
+        size_exponent: tau in the attention bias tau * log(size); 1 keeps what full attention would say of exact
+            duplicates, 0 lets a merged token speak once.
+        window: tokens each token sees to either side in the blocks up to and including the first that merges;
+            None = all. Later blocks always see all: the first merge has bounded their number.
+        unit: length, in the domain's unit, that counts as one step of the rotary encoding (16 bases, 2 mm).
+        qk_norm, metric, dropout: see `Block`.
+
+    Raises:
+        InputError: a block to reduce that does not exist, an impossible budget or width.
+
+    Reference: merging between attention and MLP on the keys: Token Merging (Bolya et al., 2023),
+    https://arxiv.org/abs/2210.09461.
+
+    Example:
+        >>> import torch
+        >>> from tokred_sci.reduction.graph import links
+        >>> x = torch.randn(1, 12, 8, generator=torch.Generator().manual_seed(0))
+        >>> tokens = Tokens(x, torch.arange(12.0).view(1, 12, 1), torch.ones(1, 12), torch.arange(12)[None])
+        >>> Encoder(dim=8, depth=2, heads=2, reduce={0: (links, 4)})(tokens)
+        Tokens(B=1 N=4 D=8 P=1 M=12, torch.float32 on cpu, 3 elements per token)
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        depth: int,
+        heads: int,
+        reduce: Mapping[int, tuple[Group, int | float | Budget]] | None = None,
+        size_exponent: float = 1.0,
+        window: int | None = None,
+        unit: float = 1.0,
+        qk_norm: bool = False,
+        metric: Metric = "keys",
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        steps = {block: (group, as_budget(budget)) for block, (group, budget) in (reduce or {}).items()}
+        if outside := [block for block in steps if not 0 <= block < depth]:
+            raise InputError(f"Expected blocks to reduce in [0, {depth}) (got {outside}): blocks count from 0.")
+        if not unit > 0:
+            raise InputError(f"Expected 'unit' > 0 (got {unit}).")
+        if metric not in ("keys", "features"):
+            raise InputError(f"Expected 'metric' to be 'keys' or 'features' (got {metric!r}).")
+        self.unit = unit
+        first = min(steps, default=depth)
+        self.blocks = nn.ModuleList(
+            Block(dim, heads, steps.get(i), size_exponent, window if i <= first else None, qk_norm, metric, dropout)
+            for i in range(depth)
+        )
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, tokens: Tokens) -> Tokens:
+        return self.trace(tokens)[-1]
+
+    def trace(self, tokens: Tokens) -> list[Tokens]:
+        """The tokens that enter, those after each block, and (last) those that leave: what reduction did, and where."""
+        clean = tokens.features.masked_fill(~tokens.mask[..., None], 0)  # whatever padding held, even NaN
+        seen = [replace(tokens, features=clean)]
+        for block in self.blocks:
+            seen.append(block(seen[-1], self.unit))
+        return [*seen[:-1], replace(seen[-1], features=self.norm(seen[-1].features))]

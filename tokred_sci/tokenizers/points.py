@@ -1,0 +1,295 @@
+"""Point clouds as tokens: neighbourhoods around centres that cover the cloud."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tokred_sci.errors import InputError
+from tokred_sci.tokenizers import record
+from tokred_sci.tokens import Tokens
+
+_LIMIT = float(np.finfo(np.float32).max) / 4
+_BITS = 21  # per axis of a Morton key: three of them fill 63 bits
+_CHUNK = 1 << 20  # points per nearest-centre query: bounds the memory
+
+
+@dataclass(frozen=True)
+class PointTokenizer:
+    """One cloud of shape (n, channels) -> `Tokens`; first three coordinates, in any unit and offset.
+
+    Law: every point is owned by exactly one token, the one with the nearest centre (ties: the lower token);
+    `source` is in input order; positions are means of the owned points. While no token owns more than
+    `neighbours` points, `detokenize(tokens)` gives every point back. For "fps", which points share a token
+    does not depend on their order.
+
+    Layout of a token's features: `neighbours` slots of [present, dx, dy, dz, extra channels...], coordinates
+    relative to the token's position. First the owned points in input order (of more than `neighbours` the
+    nearest to the position), then the nearest points that others own, nearest first, then slots of zeros.
+
+    Tokens come in Morton order of their centres. Centres that own nothing are dropped: a cloud of n <
+    `tokens` distinct points gives one token per point ("fps", "voxel"), one of duplicates a single token.
+
+    Args:
+        tokens: the most tokens to make.
+        neighbours: slots per token.
+        method: how centres are chosen. "fps": farthest point sampling from the point nearest the mean, n *
+            tokens steps; "voxel": means of the occupied cells of the finest cubic grid with at most `tokens`
+            of them;
+            "curve": means of equal runs along a Morton curve (21 bits per axis), for the largest clouds.
+        ratio: makes ceil(ratio * n) the most tokens, in (0, 1], in place of `tokens`.
+        channels: numbers per point, at least 3.
+
+    Raises:
+        InputError: settings out of range.
+
+    Reference:
+        PointNet++ (Qi et al., 2017), https://arxiv.org/abs/1706.02413 for farthest point sampling and
+        grouping.
+
+    Example:
+        >>> import torch
+        >>> tokenizer = PointTokenizer(tokens=2, neighbours=2)
+        >>> cloud = torch.tensor([[0.0, 0, 0], [9, 0, 0], [1, 0, 0], [10, 0, 0]])
+        >>> tokens = tokenizer(cloud)
+        >>> tokens.source, tokens.positions[0, :, 0]
+        (tensor([[0, 1, 0, 1]]), tensor([0.5000, 9.5000], dtype=torch.float64))
+        >>> bool((tokenizer.detokenize(tokens) == cloud).all())
+        True
+    """
+
+    tokens: int = 512
+    neighbours: int = 32
+    method: str = "fps"
+    ratio: float | None = None
+    channels: int = 3
+
+    def __post_init__(self) -> None:
+        record.check_integer("tokens", self.tokens, 1)
+        record.check_integer("neighbours", self.neighbours, 1)
+        record.check_choice("method", self.method, ("fps", "voxel", "curve"))
+        record.check_integer("channels", self.channels, 3)
+        ratio = self.ratio
+        if ratio is not None and (isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 < ratio <= 1):
+            raise InputError(f"Expected 'ratio' in (0, 1] or None (got {ratio!r}): use 'tokens' for a fixed number.")
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits that name the settings: tokens of different fingerprints do not mix."""
+        return record.fingerprint(self)
+
+    @property
+    def dim(self) -> int:
+        """Width D of the features: neighbours * (channels + 1)."""
+        return self.neighbours * (self.channels + 1)
+
+    def __call__(self, points: Any) -> Tokens:
+        """Tokenize one cloud.
+
+        Args:
+            points: (n, channels) finite numbers, n >= 1.
+
+        Raises:
+            InputError: no points, another shape, NaN or infinity, or a cloud outside the range of float32.
+        """
+        cloud = _cloud(points, self.channels)
+        places = cloud[:, :3].astype(np.float64)
+        unit = _unit(places)
+        count = self.tokens if self.ratio is None else math.ceil(round(self.ratio * len(cloud), 9))
+        centres = {"fps": _farthest, "voxel": _voxels, "curve": _runs}[self.method](unit, min(count, len(cloud)))
+        centres = np.unique(centres, axis=0)  # sorted: what follows does not depend on the order of the points
+        source = _nearest(unit, centres[np.argsort(_morton(centres, _reach(unit)), kind="stable")])
+        tokens = record.assemble(np.zeros((int(source.max()) + 1, 0)), source, places)
+        positions = tokens.positions[0].numpy()
+        token, slot, point = self._slots(places, source, positions)
+        features = np.zeros((len(positions), self.neighbours, self.channels + 1), np.float32)
+        features[token, slot, 0] = 1
+        features[token, slot, 1:4] = places[point] - positions[token]
+        features[token, slot, 4:] = cloud[point, 3:]
+        content = torch.from_numpy(features.reshape(1, len(positions), self.dim))
+        return Tokens(content, tokens.positions, tokens.sizes, tokens.source)
+
+    def detokenize(self, tokens: Tokens) -> Tensor:
+        """The cloud behind the tokens of one record, (n, channels) float64, in input order.
+
+        Coordinates are right to float32 precision of a token's extent, extra channels to float32.
+
+        Raises:
+            InputError: a token that owns more points than it has slots, several records, merged tokens, or
+                another tokenizer's.
+        """
+        record.check_single(tokens)
+        record.check_dim(tokens, self.dim)
+        features = tokens.features[0].reshape(-1, self.neighbours, self.channels + 1)
+        source, sizes = tokens.source[0], tokens.sizes[0].long()
+        most = int(sizes.max())
+        if most > self.neighbours:
+            raise InputError(
+                f"Expected at most {self.neighbours} points per token (got {most}): the rest is gone; "
+                "tokenize "
+                f"with neighbours={most} or more, or with more tokens."
+            )
+        order = source.argsort(stable=True)[int((source < 0).sum()) :]
+        token = source[order]
+        slot = torch.arange(len(order), device=order.device) - (sizes.cumsum(0) - sizes)[token]
+        content = features[token, slot].double()
+        if len(order) != len(source) or not bool((content[:, 0] == 1).all()):
+            raise InputError(
+                "Expected tokens as they were born (got merged or pruned ones, or another "
+                "tokenizer's): compare "
+                "fingerprints, and undo merges with 'unmerge' first."
+            )
+        content[:, 1:4] += tokens.positions[0, token]
+        return torch.empty_like(content[:, 1:]).index_copy(0, order, content[:, 1:])
+
+    def _slots(self, places: np.ndarray, source: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Which point fills which slot of which token, three of (filled slots,)."""
+        sizes = np.bincount(source)
+        order = np.lexsort((((places - positions[source]) ** 2).sum(1), source))
+        rank = np.arange(len(source)) - (np.cumsum(sizes) - sizes)[source[order]]
+        own = np.sort(order[rank < self.neighbours])
+        own = own[np.argsort(source[own], kind="stable")]
+        held = np.minimum(sizes, self.neighbours)
+        slot = np.arange(len(own)) - (np.cumsum(held) - held)[source[own]]
+        wanting = np.flatnonzero(held < self.neighbours)
+        if len(wanting) == 0 or len(sizes) == 1:
+            return source[own], slot, own
+        # of the `neighbours` nearest points at most m are the token's own m: enough others are among them
+        tree = _tree(places, balanced_tree=False, compact_nodes=False)
+        far, point = tree.query(positions[wanting], k=np.arange(1, min(self.neighbours, len(places)) + 1))
+        point = np.take_along_axis(point, np.lexsort((point, far), axis=1), 1)
+        others = source[point] != wanting[:, None]
+        place = held[wanting, None] + np.cumsum(others, 1) - 1
+        row, column = np.nonzero(others & (place < self.neighbours))
+        return (
+            np.concatenate([source[own], wanting[row]]),
+            np.concatenate([slot, place[row, column]]),
+            np.concatenate([own, point[row, column]]),
+        )
+
+
+def _cloud(points: Any, channels: int) -> np.ndarray:
+    cloud = record.to_numpy(points, "points")
+    if cloud.ndim != 2 or cloud.shape[1] != channels:
+        raise InputError(
+            f"Expected 'points' of shape (n, {channels}) (got {cloud.shape}): one cloud a call, "
+            "coordinates first; "
+            "set 'channels' to the numbers per point."
+        )
+    if len(cloud) == 0:
+        raise InputError("Expected at least one point (got 0): leave empty clouds out.")
+    finite = np.isfinite(cloud).all(1)
+    if not finite.all():
+        row = int(finite.argmin())
+        raise InputError(
+            f"Expected finite numbers (got {cloud[row].tolist()} in row {row}, and "
+            f"{(~finite).sum() - 1} more such "
+            "rows): drop them, points[np.isfinite(points).all(1)]."
+        )
+    extra = max(float(cloud[:, 3:].max(initial=0)), -float(cloud[:, 3:].min(initial=0)))
+    if extra > _LIMIT:
+        raise InputError(f"Expected extra channels within float32 (got {extra:.3g}): change their unit.")
+    return cloud
+
+
+def _unit(places: np.ndarray) -> np.ndarray:
+    """The cloud moved to the origin and scaled into [-1, 1] by a power of two: only the shift rounds."""
+    unit = places - record.middle(places)
+    half = float(max(unit.max(), -unit.min()))
+    if half > _LIMIT or 0 < half < 1e-30:
+        raise InputError(f"Expected an extent within float32 (got {2 * half:.3g}): change the coordinates' unit.")
+    return np.ldexp(unit, -math.frexp(half)[1], out=unit)
+
+
+def _farthest(unit: np.ndarray, count: int) -> np.ndarray:
+    """Exact farthest point sampling in float64, (<= count, 3); ties go to the lowest coordinates."""
+    unit = unit[np.lexsort(unit.T[::-1])]  # the same centres for any order of the points
+    axes = np.ascontiguousarray(unit.T)
+    distance, step, total = np.full(len(unit), np.inf), np.empty(len(unit)), np.empty(len(unit))
+    chosen = [int(((unit - unit.mean(0)) ** 2).sum(1).argmin())]
+    while True:
+        total.fill(0)
+        for axis in axes:
+            np.subtract(axis, axis[chosen[-1]], out=step)
+            np.multiply(step, step, out=step)
+            np.add(total, step, out=total)
+        np.minimum(distance, total, out=distance)
+        farthest = int(distance.argmax())
+        if len(chosen) == count or distance[farthest] == 0:
+            return unit[chosen]
+        chosen.append(farthest)
+
+
+def _voxels(unit: np.ndarray, count: int) -> np.ndarray:
+    """Mean of each occupied cell of the finest cubic grid found with at most `count` occupied cells."""
+    low = unit.min(0)
+    width = float((unit.max(0) - low).max()) or 1.0
+
+    def keys(cells: int) -> np.ndarray:
+        index = np.minimum((unit - low) * (cells / width), cells - 1).astype(np.int64)
+        return (index[:, 0] * cells + index[:, 1]) * cells + index[:, 2]
+
+    fits, fails = 1, 2
+    while fails < 1 << _BITS and len(np.unique(keys(fails))) <= count:
+        fits, fails = fails, fails * 2
+    while fails - fits > 1:
+        cells = (fits + fails) // 2
+        fits, fails = (cells, fails) if len(np.unique(keys(cells))) <= count else (fits, cells)
+    _, cell = np.unique(keys(fits), return_inverse=True)
+    sums = [np.bincount(cell, weights=unit[:, axis]) for axis in range(3)]
+    return np.stack(sums, 1) / np.bincount(cell)[:, None]
+
+
+def _runs(unit: np.ndarray, count: int) -> np.ndarray:
+    """Mean of each of `count` equal runs along the Morton curve, (count, 3)."""
+    order = np.argsort(_morton(unit, _reach(unit)), kind="stable")
+    starts = np.arange(count) * len(unit) // count
+    sums = [np.add.reduceat(unit[order, axis], starts) for axis in range(3)]
+    return np.stack(sums, 1) / np.diff(starts, append=len(unit))[:, None]
+
+
+def _reach(unit: np.ndarray) -> float:
+    return float(max(unit.max(), -unit.min())) or 1.0
+
+
+def _morton(unit: np.ndarray, reach: float) -> np.ndarray:
+    """Place along the Morton curve of [-reach, reach]^3, (n,) uint64."""
+    key = np.zeros(len(unit), np.uint64)
+    spread = (  # put two zero bits between every two bits
+        (32, 0x001F00000000FFFF),
+        (16, 0x001F0000FF0000FF),
+        (8, 0x100F00F00F00F00F),
+        (4, 0x10C30C30C30C30C3),
+        (2, 0x1249249249249249),
+    )
+    for axis in range(3):
+        bits = np.clip((unit[:, axis] / reach + 1) * (1 << (_BITS - 1)), 0, (1 << _BITS) - 1).astype(np.uint64)
+        for shift, mask in spread:
+            bits |= bits << np.uint64(shift)
+            bits &= np.uint64(mask)
+        key |= bits << np.uint64(2 - axis)
+    return key
+
+
+def _nearest(unit: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """Nearest centre of each point, ties to the lowest, renumbered without those that own nothing, (n,)."""
+    tree, source = _tree(centres), np.zeros(len(unit), np.int64)
+    for start in range(0, len(unit) if len(centres) > 1 else 0, _CHUNK):
+        rows, near = np.arange(start, min(start + _CHUNK, len(unit))), 2
+        while len(rows):
+            far, centre = tree.query(unit[rows], k=near)
+            tied = far == far[:, :1]
+            source[rows] = np.where(tied, centre, len(centres)).min(1)
+            rows = rows[tied[:, -1]] if near < len(centres) else rows[:0]  # more ties than were asked for?
+            near = min(4 * near, len(centres))
+    owns = np.bincount(source, minlength=len(centres)) > 0
+    return (np.cumsum(owns) - 1)[source]
+
+
+def _tree(places: np.ndarray, **options: bool) -> Any:
+    from scipy.spatial import cKDTree
+
+    return cKDTree(places, **options)
