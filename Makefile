@@ -8,7 +8,7 @@ demo: .venv/ready
 	$(BIN)/tokred demo
 
 test: lint
-	$(BIN)/pytest --jaxtyping-packages=tokred_sci,beartype.beartype
+	$(BIN)/pytest
 
 lint: .venv/ready
 	$(BIN)/ruff check .

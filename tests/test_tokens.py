@@ -60,9 +60,7 @@ def test_bad_fields_are_refused_with_what_was_needed_and_what_came(changed, need
 @pytest.mark.parametrize("shape", [(0, 3, 4), (2, 0, 4)])
 def test_empty_records_are_refused_with_the_way_out(shape):
     batch, tokens, _ = shape
-    with pytest.raises(
-        InputError, match=re.escape(f"(got features of shape {shape}): leave empty records out")
-    ):
+    with pytest.raises(InputError, match=re.escape(f"(got features of shape {shape}): leave empty records out")):
         tokens_of(batch=batch, tokens=tokens)
 
 
@@ -96,9 +94,7 @@ def test_mask_counts_and_length():
 
 
 def test_repr_tells_shapes_type_and_compression():
-    tokens = tokens_of(
-        axes=3, sizes=torch.tensor([[1.0, 2, 0], [4.5, 0, 0]]), source=torch.zeros(2, 7).long()
-    )
+    tokens = tokens_of(axes=3, sizes=torch.tensor([[1.0, 2, 0], [4.5, 0, 0]]), source=torch.zeros(2, 7).long())
     assert repr(tokens) == "Tokens(B=2 N=3 D=4 P=3 M=7, torch.float32 on cpu, 2.5 elements per token)"
     assert "0 elements per token" in repr(tokens_of(sizes=torch.zeros(2, 3)))
     assert repr(Grouping(torch.zeros(2, 5).long(), 3)) == "Grouping(B=2 N=5 -> 3 groups)"

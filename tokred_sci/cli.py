@@ -77,7 +77,6 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
-        typer.echo("\nInterrupted; nothing half-written was left behind.", err=True)
         code = 130
     except TokredError as error:
         typer.echo(f"tokred: {error}", err=True)
@@ -87,4 +86,6 @@ def main() -> None:
             raise
         error.show()
         code = getattr(error, "exit_code", 2)
+    if code == 130:
+        typer.echo("\nInterrupted; nothing half-written was left behind.", err=True)
     sys.exit(code)

@@ -189,7 +189,7 @@ def stack(records: Sequence[Tokens]) -> Tokens:
     tokens = max(record.features.shape[1] for record in records)
     elements = max(record.source.shape[1] for record in records)
 
-    def pad(field: Tensor, length: int, value: float = 0) -> Tensor:
+    def pad(field: Tensor, length: int, value: int = 0) -> Tensor:
         trailing = [0, 0] * (field.ndim - 2)
         return F.pad(field, [*trailing, 0, length - field.shape[1]], value=value)
 

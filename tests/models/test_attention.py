@@ -73,9 +73,7 @@ def test_a_token_of_size_s_counts_as_s_equal_tokens():
 def test_exponent_zero_lets_every_token_speak_once():
     x, places = numbers(1, 4, 24), numbers(1, 4, 1)
     layer = attention(size_exponent=0.0)
-    assert torch.equal(
-        layer(x, places, torch.tensor([[1.0, 3, 2, 1]]))[0], layer(x, places, torch.ones(1, 4))[0]
-    )
+    assert torch.equal(layer(x, places, torch.tensor([[1.0, 3, 2, 1]]))[0], layer(x, places, torch.ones(1, 4))[0])
 
 
 def test_size_bias_is_exact_in_the_type_asked_for_and_finite():

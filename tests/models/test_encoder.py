@@ -205,9 +205,7 @@ def test_lower_precision_runs_and_learns(name, dtype):
 
 @pytest.mark.parametrize("block", [3, -1])
 def test_a_block_that_does_not_exist_is_refused(block):
-    with pytest.raises(
-        InputError, match=rf"blocks to reduce in \[0, 3\) \(got \[{block}\]\): blocks count from 0"
-    ):
+    with pytest.raises(InputError, match=rf"blocks to reduce in \[0, 3\) \(got \[{block}\]\): blocks count from 0"):
         encoder(reduce={block: (graph.links, 4)})
 
 

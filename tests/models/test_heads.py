@@ -62,9 +62,7 @@ EMBEDDINGS = {
     ),
     "points": (
         lambda: made(EmbedPoints, 8, neighbours=5, unit=0.1),
-        lambda seed: of(
-            torch.cat([torch.ones(1, seed, 5, 1).double(), numbers(1, seed, 5, 3)], 3).flatten(2)
-        ),
+        lambda seed: of(torch.cat([torch.ones(1, seed, 5, 1).double(), numbers(1, seed, 5, 3)], 3).flatten(2)),
     ),
     "series": (lambda: made(EmbedSeries, 8, patch=4, channels=3), lambda seed: of(numbers(1, seed, 30))),
 }
@@ -105,9 +103,7 @@ def test_gradients_reach_every_weight(name):
 @pytest.mark.parametrize(("name", "width"), [("dna", 20), ("vocabulary", 2), ("points", 20), ("series", 30)])
 def test_tokens_of_another_tokenizer_are_refused(name, width):
     embed = EMBEDDINGS[name][0]()
-    with pytest.raises(
-        InputError, match=rf"tokens with {width} features.*\(got 7\): give tokenizer and embedding"
-    ):
+    with pytest.raises(InputError, match=rf"tokens with {width} features.*\(got 7\): give tokenizer and embedding"):
         embed(of(numbers(1, 3, 7)))
 
 

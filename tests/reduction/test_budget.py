@@ -12,7 +12,7 @@ from tokred_sci.reduction.budget import as_budget, constant, ratio, threshold
 from tokred_sci.reduction.graph import links
 from tokred_sci.tokens import Tokens
 
-law = settings(max_examples=50, deadline=None, derandomize=True)
+law = settings(max_examples=25, deadline=None, derandomize=True)
 
 
 def batch_of(counts, features=None):
@@ -57,9 +57,7 @@ def test_ratio_is_always_a_budget_a_record_can_meet(counts, share):
 
 def test_threshold_counts_runs_of_alike_neighbours():
     a, b, zero = [1.0, 0.0], [0.0, 1.0], [0.0, 0.0]
-    x = torch.tensor(
-        [[a, a, b, b, a], [a, a, a, a, a], [a, b, a, zero, zero], [a, a, b, b, b], [a, a, a, a, a]]
-    )
+    x = torch.tensor([[a, a, b, b, a], [a, a, a, a, a], [a, b, a, zero, zero], [a, a, b, b, b], [a, a, a, a, a]])
     tokens = batch_of([5, 5, 5, 3, 0], x)
     assert keep_of(threshold(0.9), tokens) == [3, 1, 5, 2, 0]
     assert keep_of(threshold(-1.0), tokens) == [1, 1, 1, 1, 0]
@@ -77,9 +75,7 @@ def test_runs_of_threshold_are_the_groups_of_links(seed, similarity):
 
 
 def test_threshold_does_not_look_at_padding():
-    tokens = batch_of(
-        [3, 2], torch.tensor([[[1.0, 0], [1, 0], [0, 1]], [[1, 0], [1, 0], [torch.nan, torch.nan]]])
-    )
+    tokens = batch_of([3, 2], torch.tensor([[[1.0, 0], [1, 0], [0, 1]], [[1, 0], [1, 0], [torch.nan, torch.nan]]]))
     assert keep_of(threshold(0.5), tokens) == [2, 1]
 
 

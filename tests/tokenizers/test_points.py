@@ -1,7 +1,6 @@
 """Laws of the point tokenizer: every point owned once, by the nearest centre, in any order, offset, unit."""
 
 import math
-import sys
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from tokred_sci.errors import InputError, MissingExtra
+from tokred_sci.errors import InputError
 from tokred_sci.tokenizers.points import PointTokenizer, _farthest, _nearest
 from tokred_sci.tokens import stack
 
@@ -167,8 +166,5 @@ def test_detokenize_says_how_many_slots_are_needed():
         tokenizer.detokenize(tokenizer(cloud(9)))
 
 
-def test_fingerprint_and_missing_package(monkeypatch):
+def test_fingerprint_names_the_settings():
     assert PointTokenizer().fingerprint == PointTokenizer().fingerprint != PointTokenizer(tokens=4).fingerprint
-    monkeypatch.setitem(sys.modules, "scipy.spatial", None)
-    with pytest.raises(MissingExtra, match=r'pip install "tokred-sci\[points\]"'):
-        PointTokenizer()(cloud(4))

@@ -67,7 +67,9 @@ def size_bias(sizes: Float[Tensor, "B N"], exponent: float, dtype: torch.dtype) 
         >>> size_bias(torch.tensor([[1.0, 4.0]]), 0.5, torch.float32)
         tensor([[0.0000, 0.6931]])
     """
-    return torch.where(sizes > 0, exponent * sizes.clamp(min=1).log(), torch.finfo(dtype).min / 2).to(dtype)
+    wide = torch.promote_types(dtype, torch.float32)
+    bias = exponent * sizes.to(wide).clamp(min=1).log()
+    return bias.to(dtype).masked_fill(sizes <= 0, torch.finfo(dtype).min / 2)
 
 
 def rotary(places: Float[Tensor, "B N P"], width: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -128,8 +129,11 @@ class Encoder(nn.Module):
 
     def trace(self, tokens: Tokens) -> list[Tokens]:
         """The tokens that enter, those after each block, and (last) those that leave: what reduction did, and where."""
-        clean = tokens.features.masked_fill(~tokens.mask[..., None], 0)  # whatever padding held, even NaN
-        seen = [replace(tokens, features=clean)]
+        mask = tokens.mask[..., None]
+        first = tokens.mask.to(torch.uint8).argmax(1)
+        home = tokens.positions[torch.arange(len(tokens), device=first.device), first].nan_to_num(0, 0, 0)[:, None]
+        clean, places = tokens.features.masked_fill(~mask, 0), torch.where(mask, tokens.positions, home)
+        seen = [replace(tokens, features=clean, positions=places)]  # whatever padding held, even NaN, is gone
         for block in self.blocks:
             seen.append(block(seen[-1], self.unit))
         return [*seen[:-1], replace(seen[-1], features=self.norm(seen[-1].features))]

@@ -37,11 +37,12 @@ class Classify(nn.Module):
         self.out = nn.Linear(dim, classes)
 
     def forward(self, tokens: Tokens) -> Float[Tensor, "B K"]:
-        x, mask = tokens.features, tokens.mask[..., None]
+        mask = tokens.mask[..., None]
+        x = tokens.features.masked_fill(~mask, 0)
         if self.pool == "max":
             top = x.masked_fill(~mask, -torch.inf).amax(1)
             return self.out(top.masked_fill(top.isinf(), 0))
-        score = self.size_exponent * tokens.sizes.clamp(min=1).log().to(x.dtype)[..., None]
+        score = self.size_exponent * tokens.sizes.to(x.dtype).clamp(min=1).log()[..., None]
         if self.weigh is not None:
             score = score + self.weigh(x)
         weight = score.masked_fill(~mask, torch.finfo(x.dtype).min / 2).softmax(1).masked_fill(~mask, 0)
@@ -85,7 +86,8 @@ class Forecast(nn.Module):
         self.out = nn.Linear(2 * dim, channels * horizon)
 
     def forward(self, tokens: Tokens) -> Float[Tensor, "B C H"]:
-        weight = (tokens.sizes / tokens.sizes.sum(1, keepdim=True).clamp(min=1)).to(tokens.features.dtype)
+        sizes = tokens.sizes.to(tokens.features.dtype)
+        weight = sizes / sizes.sum(1, keepdim=True).clamp(min=1)
         mean = (tokens.features * weight[..., None]).sum(1)
         place = tokens.positions[..., 0].masked_fill(~tokens.mask, -torch.inf)
         last = tokens.features[torch.arange(len(tokens), device=place.device), place.argmax(1)]

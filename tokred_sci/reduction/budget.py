@@ -5,7 +5,6 @@ record, so that one rule serves a batch of unequal lengths. Padding never counts
 """
 
 from collections.abc import Callable
-from math import isfinite
 
 import torch
 from torch import Tensor
@@ -45,12 +44,12 @@ def ratio(share: float) -> Budget:
         >>> ratio(0.5)(tokens.features, tokens)
         tensor([3])
     """
-    if not isfinite(share) or not 0 < share <= 1:
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
         raise InputError(f"Expected a ratio in (0, 1] (got {share!r}): it is the share of tokens to keep.")
 
     def keep(metric: Tensor, tokens: Tokens) -> Tensor:
         # less a hair, so that ratio(0.1) keeps 1 of 10 and not 2: 0.1 is a little more than a tenth
-        return (tokens.counts.double() * share - 1e-9).ceil().long()
+        return (tokens.counts.double() * share - 1e-9).ceil().long().clamp(min=1)
 
     return keep
 

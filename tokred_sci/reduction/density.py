@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from tokred_sci.errors import InputError
 from tokred_sci.reduction.rows import Rows, best, blocks
 from tokred_sci.tokens import Grouping, Tokens
 
@@ -10,8 +11,9 @@ from tokred_sci.tokens import Grouping, Tokens
 def peaks(metric: Tensor, tokens: Tokens, keep: int | Tensor, neighbours: int = 5) -> Grouping:
     """Density peaks: tokens that are dense and far from anything denser become centres; others join the nearest.
 
-    The density of a token is exp(-mean squared distance to its `neighbours` nearest tokens, itself included, per
-    feature); its separation is the distance to the nearest denser token; centres are the `keep` highest products.
+    The density of a token is exp(-mean squared distance to its `neighbours` nearest tokens, itself included); its
+    separation is the distance to the nearest denser token; centres are the `keep` highest products. Distances are in
+    units of the record's own spread, so the scale of the metric does not matter.
     Law: exactly `keep` groups, numbered in token order of their centres; deterministic (ties go to the lower
     index). Global: groups need not be contiguous. O(N^2 D) time, O(N) memory.
 
@@ -22,7 +24,7 @@ def peaks(metric: Tensor, tokens: Tokens, keep: int | Tensor, neighbours: int = 
         neighbours: nearest tokens the density looks at; a shorter record uses all it has.
 
     Raises:
-        InputError: `keep` outside [1, tokens of the record].
+        InputError: `keep` outside [1, tokens of the record], or no neighbours.
 
     References: Clustering by fast search and find of density peaks (Rodriguez & Laio, 2014),
     https://doi.org/10.1126/science.1242072; with k nearest neighbours for tokens: TCFormer (Zeng et al., 2022),
@@ -30,16 +32,19 @@ def peaks(metric: Tensor, tokens: Tokens, keep: int | Tensor, neighbours: int = 
 
     Example:
         >>> import torch
-        >>> x = torch.tensor([[[0.0], [5.0], [0.1], [5.1], [0.2]]])
+        >>> x = torch.tensor([[[0.0], [5.0], [0.1], [5.3], [0.3]]])
         >>> tokens = Tokens(x, torch.arange(5.0).view(1, 5, 1), torch.ones(1, 5), torch.arange(5)[None])
-        >>> peaks(x, tokens, keep=2, neighbours=2).labels
+        >>> peaks(x, tokens, keep=2, neighbours=3).labels
         tensor([[0, 1, 0, 1, 0]])
     """
+    if not isinstance(neighbours, int) or neighbours < 1:
+        raise InputError(f"Expected 'neighbours' as an int >= 1 (got {neighbours!r}).")
     rows = Rows.of(metric, tokens, keep)
     x, mask, counts = rows.metric, rows.mask, rows.counts
     batch, length, dim = x.shape
     x = (x - x.sum(1, keepdim=True) / counts.clamp(min=1)[:, None, None]).masked_fill(~mask[..., None], 0)
-    x = x * dim**-0.5
+    spread = torch.linalg.vecdot(x, x).sum(1) / counts.clamp(min=1)  # mean squared distance to the mean
+    x = x / torch.where(spread > 0, spread, 1).sqrt()[:, None, None]
     half = torch.linalg.vecdot(x, x).div(2).masked_fill(~mask, torch.inf)  # padding is infinitely far away
 
     near = x.new_empty(batch, length, min(neighbours, length))
@@ -59,23 +64,21 @@ def peaks(metric: Tensor, tokens: Tokens, keep: int | Tensor, neighbours: int = 
     separation = separation.masked_fill(half.isinf(), 0)
     farthest = separation[:, 1:].amax(1).clamp(min=1) if length > 1 else 1.0
     separation[:, 0] = farthest
-    score = (separation * density.gather(1, order).exp()).masked_fill(half.isinf(), -torch.inf)
+    score = (separation.log() + density.gather(1, order)).masked_fill(half.isinf(), -torch.inf)
     score[:, 0] = torch.inf  # the densest token is always a centre
 
     scores = torch.empty_like(score).scatter_(1, order, score)
     is_centre = best(scores, rows.keep)
-    centre = (~is_centre).to(torch.uint8).argsort(dim=1, stable=True)[:, : rows.num_groups]
-    x, half = (
-        torch.empty_like(x).scatter_(1, order[..., None].expand_as(x), x),
-        torch.empty_like(half).scatter_(1, order, half),
-    )
+    centre = (~is_centre).to(torch.uint8).argsort(dim=1, stable=True)[:, : rows.num_groups]  # in token order
+    x = torch.empty_like(x).scatter_(1, order[..., None].expand_as(x), x)  # back in token order
+    half = torch.empty_like(half).scatter_(1, order, half)
     at, half_at = x.gather(1, centre[..., None].expand(-1, -1, dim)), half.gather(1, centre)
-    half_at = half_at.masked_fill(torch.arange(rows.num_groups, device=x.device) >= rows.keep[:, None], torch.inf)
+    missing = torch.arange(centre.shape[1], device=x.device) >= rows.keep[:, None]
+    half_at = half_at.masked_fill(missing, torch.inf)
     labels = torch.empty_like(order)
-    for records, part in blocks(batch, length, rows.num_groups):
+    for records, part in blocks(batch, length, centre.shape[1]):
         labels[records, part] = _minus_half_squares(x, half, records, part, at, half_at).argmax(2)
-    own = is_centre.long().cumsum(1) - 1
-    return rows.grouping(torch.where(is_centre, own, labels))
+    return rows.grouping(torch.where(is_centre, is_centre.long().cumsum(1) - 1, labels))
 
 
 def _minus_half_squares(x: Tensor, half: Tensor, records: slice, part: slice, y: Tensor, half_y: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ def bipartite(metric: Tensor, tokens: Tokens, keep: int | Tensor) -> Grouping:
     rows = Rows.of(metric, tokens, keep)
     labels = torch.arange(rows.mask.shape[1], device=metric.device).expand(rows.mask.shape)
     unit, sizes, counts = rows.metric, rows.sizes, rows.counts
-    while unit.shape[1] > rows.num_groups:
+    while bool((counts > rows.keep).any()):
         target = torch.maximum(rows.keep, counts - counts // 2)  # a round can halve
         unit = torch.nn.functional.normalize(unit, dim=-1, eps=1e-30)
         step = _match_halves(unit, counts, target)

@@ -89,7 +89,7 @@ def schedule(step: int, steps: int, warm_up: int) -> float:
 
     Example:
         >>> [round(schedule(s, 100, 10), 2) for s in (0, 9, 50, 99)]
-        [0.1, 1.0, 0.5, 0.0]
+        [0.1, 0.98, 0.5, 0.0]
     """
     return min(1.0, (step + 1) / max(1, warm_up)) * 0.5 * (1 + math.cos(math.pi * step / steps))
 
