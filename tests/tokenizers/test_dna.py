@@ -1,6 +1,7 @@
 """Laws of the DNA tokenizer: every base owned once, back again, and the other strand."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from tokred_sci.errors import InputError, MissingExtra
 from tokred_sci.reduction.merge import merge
 from tokred_sci.tokenizers.dna import DNATokenizer, reverse_complement
-from tokred_sci.tokens import Grouping, stack
+from tokred_sci.tokens import Grouping, Tokens, stack
 
 IUPAC = "ACGTRYSWKMBDHVN"
 quick = settings(max_examples=40, deadline=None)
@@ -62,7 +63,8 @@ def test_kmers_own_every_base(sequence, k, data):
     check_laws(tokenizer, tokens, sequence)
     ids, step = tokens.features[0, :, 0].long().tolist(), k - tokenizer.overlap
     for place, number in enumerate(ids):
-        window = sequence[place * step : place * step + k].upper()
+        start = min(place * step, max(0, len(sequence) - k))
+        window = sequence[start : start + k].upper()
         known = len(window) == k and set(window) <= set("ACGT")
         assert number == (int("".join(str("ACGT".index(b)) for b in window), 4) if known else 4**k)
     if max(ids) == 4**k:
@@ -74,7 +76,7 @@ def test_kmers_own_every_base(sequence, k, data):
         turned = tokenizer.reverse_complement(tokens)
         assert torch.equal(turned.features, tokenizer(reverse_complement(sequence)).features)
     else:
-        with pytest.raises(InputError, match="cut short"):
+        with pytest.raises(InputError, match="alike from both ends"):
             tokenizer.reverse_complement(tokens)
 
 
@@ -179,3 +181,26 @@ def test_fingerprints_and_missing_package(monkeypatch, bpe):
     monkeypatch.setitem(sys.modules, "tokenizers", None)
     with pytest.raises(MissingExtra, match=r'pip install "tokred-sci\[dna\]"'):
         DNATokenizer.train_bpe(["ACGT"])
+
+
+def test_pruned_records_and_foreign_features_are_refused():
+    tokenizer = DNATokenizer(patch=4)
+    tokens = tokenizer("AAAACCCCGGGGTTTT")
+    pruned = Tokens(tokens.features[:, 1:], tokens.positions[:, 1:], tokens.sizes[:, 1:], tokens.source[:, 4:] - 1)
+    assert tokenizer.detokenize(pruned) == "CCCCGGGGTTTT"  # one offset: a record that starts later
+    holed = merge(tokens, Grouping(torch.tensor([[0, -1, 1, 2]]), 3))[0]
+    with pytest.raises(InputError, match="positions with holes"):
+        tokenizer.detokenize(holed)
+    with pytest.raises(InputError, match="none at position 0"):
+        tokenizer.detokenize(replace(tokens, features=torch.zeros_like(tokens.features)))
+    gap = merge(tokens, Grouping(torch.tensor([[0, 1, 0, 1]]), 2))
+    with pytest.raises(InputError, match="gap in token 0"):
+        tokenizer.spans(gap)
+
+
+def test_half_precision_and_foreign_vocabulary(bpe):
+    for tokenizer in (DNATokenizer(patch=4), bpe):
+        assert tokenizer.detokenize(tokenizer("ACGTNACGTA").to(torch.bfloat16)) == "ACGTNACGTA"
+    with pytest.raises(InputError, match="train_bpe"):
+        DNATokenizer(scheme="bpe", vocabulary='{"model": {"vocab": {"A": 0}}}')("ACGT")
+    assert len(repr(bpe)) < 200

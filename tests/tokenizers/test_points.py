@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from tokred_sci.errors import InputError
+from tokred_sci.reduction.merge import merge
 from tokred_sci.tokenizers.points import PointTokenizer, _farthest, _nearest
-from tokred_sci.tokens import stack
+from tokred_sci.tokens import Grouping, stack
 
 METHODS = ("fps", "voxel", "curve")
 quick = settings(max_examples=25, deadline=None)
@@ -168,3 +169,17 @@ def test_detokenize_says_how_many_slots_are_needed():
 
 def test_fingerprint_names_the_settings():
     assert PointTokenizer().fingerprint == PointTokenizer().fingerprint != PointTokenizer(tokens=4).fingerprint
+
+
+def test_merged_clouds_are_refused_and_shifted_ones_are_not():
+    tokenizer = PointTokenizer(tokens=64, neighbours=32)
+    tokens = tokenizer(cloud(200))
+    labels = torch.arange(tokens.features.shape[1])[None] // 2
+    with pytest.raises(InputError, match="off their token's position"):
+        tokenizer.detokenize(merge(tokens, Grouping(labels, int(labels.max()) + 1)))
+    for offset in ([0, 0, 0], [5e5, 4e6, 0], [1e12, 0, 0]):
+        for scale in (1e-6, 1.0, 1e6):
+            there = cloud(200) * scale + np.array(offset)
+            back = tokenizer.detokenize(tokenizer(there)).numpy()
+            np.testing.assert_allclose(back, there, rtol=1e-14, atol=1e-6 * scale)
+    assert PointTokenizer(ratio=1).fingerprint == PointTokenizer(ratio=1.0).fingerprint

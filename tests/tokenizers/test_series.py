@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from tokred_sci.errors import InputError
+from tokred_sci.reduction.merge import merge
 from tokred_sci.tokenizers.series import SeriesTokenizer
-from tokred_sci.tokens import stack
+from tokred_sci.tokens import Grouping, stack
 
 NORMS = ("record", "none", "robust")
 quick = settings(max_examples=40, deadline=None)
@@ -143,3 +144,11 @@ def test_batches_come_apart_again():
     with pytest.raises(InputError, match="fingerprints"):
         SeriesTokenizer(patch=4, stride=2).detokenize(batch[2])
     assert SeriesTokenizer().fingerprint != tokenizer.fingerprint == SeriesTokenizer(4, 3).fingerprint
+
+
+def test_scale_survives_an_empty_first_group():
+    tokenizer = SeriesTokenizer(patch=4)
+    tokens = tokenizer(100 + 5 * np.sin(np.arange(40.0)))
+    merged = merge(tokens, Grouping(torch.arange(10)[None] // 2 + 1, 6))
+    for before, after in zip(tokenizer.scale(tokens), tokenizer.scale(merged), strict=True):
+        torch.testing.assert_close(before, after)

@@ -49,7 +49,7 @@ def ratio(share: float) -> Budget:
 
     def keep(metric: Tensor, tokens: Tokens) -> Tensor:
         # less a hair, so that ratio(0.1) keeps 1 of 10 and not 2: 0.1 is a little more than a tenth
-        return (tokens.counts.double() * share - 1e-9).ceil().long().clamp(min=1)
+        return (tokens.counts.double() * share - 1e-9).ceil().long().clamp(min=1).minimum(tokens.counts)
 
     return keep
 

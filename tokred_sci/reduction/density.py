@@ -35,7 +35,7 @@ def peaks(metric: Tensor, tokens: Tokens, keep: int | Tensor, neighbours: int = 
         >>> x = torch.tensor([[[0.0], [5.0], [0.1], [5.3], [0.3]]])
         >>> tokens = Tokens(x, torch.arange(5.0).view(1, 5, 1), torch.ones(1, 5), torch.arange(5)[None])
         >>> peaks(x, tokens, keep=2, neighbours=3).labels
-        tensor([[0, 1, 0, 1, 0]])
+        tensor([[1, 0, 1, 0, 1]])
     """
     if not isinstance(neighbours, int) or neighbours < 1:
         raise InputError(f"Expected 'neighbours' as an int >= 1 (got {neighbours!r}).")

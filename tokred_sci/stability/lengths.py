@@ -57,7 +57,7 @@ def measure(model: Any, records: list[Tokens], labels: Tensor, multiple: int, ba
     return AtLength(multiple, accuracy, error, tokens, seconds, peak())
 
 
-def slope_per_octave(multiples: Sequence[float], scores: Sequence[float]) -> float:
+def slope_per_octave(multiples: Sequence[int | float], scores: Sequence[int | float]) -> float:
     """Change of the metric per doubling of length: the least-squares slope of score on log2(length); 0 is stable.
 
     Example:

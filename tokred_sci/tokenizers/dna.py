@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from typing import Any, overload
 
@@ -73,7 +73,8 @@ class DNATokenizer:
             `lower` is the soft mask. A last partial patch is filled up with zeros; its size is the real
             number of bases.
         "kmer": [id, lower-case share of the k-mer]. Ids count in base 4 with A, C, G, T as 0 to 3, first base
-            highest; 4**k stands for a k-mer with any other letter, or one cut short by the sequence's end.
+            highest; 4**k stands for a k-mer with any other letter, or a sequence shorter than k. The last k-mer ends
+            where the sequence ends, even if it then shares more than `overlap` bases with the one before.
         "bpe": [id, lower-case share], from a vocabulary that `train_bpe` made.
 
     Args:
@@ -106,7 +107,7 @@ class DNATokenizer:
     scheme: str = "patch"
     overlap: int = 0
     unknown: str = "error"
-    vocabulary: str | None = None
+    vocabulary: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         record.check_choice("scheme", self.scheme, ("patch", "kmer", "bpe"))
@@ -171,12 +172,19 @@ class DNATokenizer:
         if self.scheme == "bpe":
             return self._decode(tokens)
         record.check_born(tokens, self.dim, self.patch, self.patch - self.overlap)
+        record.check_indexed(tokens)
         source = tokens.source[0].numpy(force=True)
-        elements, features = np.arange(len(source)), tokens.features[0].numpy(force=True)
-        offset = elements - source * (self.patch - self.overlap)
+        features = tokens.features[0].float().numpy(force=True)
+        offset = np.arange(len(source)) - self._starts(len(source))[source]
         if self.scheme == "patch":
             content = features.reshape(-1, self.patch, 5)[source, offset] > 0
-            return _LETTERS[content @ np.array([1, 2, 4, 8, 16])].tobytes().decode("ascii")
+            codes = content @ np.array([1, 2, 4, 8, 16])
+            if not (codes % 16).all():
+                raise InputError(
+                    f"Expected bases in every patch (got none at position {int((codes % 16).argmin())}): these "
+                    "features are not this tokenizer's."
+                )
+            return _LETTERS[codes].tobytes().decode("ascii")
         ids = np.rint(features[:, 0]).astype(np.int64)
         lost = np.flatnonzero((ids < 0) | (ids >= 4**self.patch))
         if len(lost):
@@ -197,9 +205,9 @@ class DNATokenizer:
             tokens: a batch of any size, as it was born (not merged).
 
         Raises:
-            InputError: merged tokens; for "kmer" a last k-mer cut short; for "bpe" a token of mixed case. In
-                both the letters needed are gone: reverse the sequence before tokenizing it, or use scheme
-                "patch".
+            InputError: merged tokens; for "kmer" windows that lie differently from the other end, or fewer than k
+                bases; for "bpe" a token of mixed case. The letters needed are not all there: reverse the sequence
+                before tokenizing it, or use scheme "patch".
         """
         if self.scheme == "bpe":
             turned = [self(reverse_complement(self._decode(tokens[i], strict=True))) for i in range(len(tokens))]
@@ -216,9 +224,9 @@ class DNATokenizer:
         short |= lengths < self.patch
         if short.any():
             raise InputError(
-                f"Expected whole {self.patch}-mers (got a last one cut short in record "
-                f"{int(short.nonzero()[0])}): "
-                "its letters are gone; reverse the sequence before tokenizing it, or use scheme 'patch'."
+                f"Expected {self.patch}-mers that lie alike from both ends (got a shifted last one, or fewer than "
+                f"{self.patch} bases, in record {int(short.nonzero()[0])}): the other strand has other k-mers; reverse "
+                "the sequence before tokenizing it, or use scheme 'patch'."
             )
         flipped = _flip(tokens.features, tokens.counts)
         ids = flipped[..., 0].round().long()
@@ -279,8 +287,7 @@ class DNATokenizer:
         return features.reshape(count, self.dim)
 
     def _kmers(self, letters: np.ndarray) -> np.ndarray:
-        k, stride, length = self.patch, self.patch - self.overlap, len(letters)
-        starts = np.arange(record.window_count(length, k, stride)) * stride
+        k, length, starts = self.patch, len(letters), self._starts(len(letters))
         padded = np.concatenate([letters, np.zeros(k, np.uint8)])  # byte 0: no base, not lower case
         ids, known, lower = np.zeros(len(starts), np.int64), np.ones(len(starts), bool), np.zeros(len(starts))
         for place in range(k):
@@ -290,6 +297,12 @@ class DNATokenizer:
             lower += _CONTENT[window, 4]
         share = lower / np.minimum(k, length - starts)
         return np.stack([np.where(known, ids, 4**k), share], 1)
+
+    def _starts(self, length: int) -> np.ndarray:
+        """First base of each window, (N,): the last k-mer ends where the sequence ends, so no letter is lost."""
+        stride = self.patch - self.overlap
+        starts = np.arange(record.window_count(length, self.patch, stride)) * stride
+        return np.minimum(starts, max(0, length - self.patch)) if self.scheme == "kmer" else starts
 
     def _encode(self, letters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         assert self.vocabulary is not None
@@ -310,7 +323,7 @@ class DNATokenizer:
     def _decode(self, tokens: Tokens, strict: bool = False) -> str:
         assert self.vocabulary is not None
         record.check_dim(tokens, self.dim)
-        pieces, features = _pieces(self.vocabulary), tokens.features[0].numpy(force=True)
+        pieces, features = _pieces(self.vocabulary), tokens.features[0].float().numpy(force=True)
         ids = np.rint(features[:, 0]).astype(np.int64)
         fits = (ids >= 0) & (ids < len(pieces))
         words = pieces[np.where(fits, ids, 0)]
@@ -383,7 +396,15 @@ def _package() -> Any:
 
 @lru_cache(maxsize=8)
 def _model(vocabulary: str) -> Any:
-    return _package().Tokenizer.from_str(vocabulary)
+    try:
+        return _package().Tokenizer.from_str(vocabulary)
+    except MissingExtra:
+        raise
+    except Exception as error:  # the package raises plain Exception
+        raise InputError(
+            f"Expected 'vocabulary' as the text of a Hugging Face tokenizer file (got one it refuses: {error}): "
+            "make one with DNATokenizer.train_bpe."
+        ) from None
 
 
 @cache

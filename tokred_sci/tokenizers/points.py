@@ -75,6 +75,8 @@ class PointTokenizer:
         ratio = self.ratio
         if ratio is not None and (isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 < ratio <= 1):
             raise InputError(f"Expected 'ratio' in (0, 1] or None (got {ratio!r}): use 'tokens' for a fixed number.")
+        if ratio is not None:
+            object.__setattr__(self, "ratio", float(ratio))  # 1 and 1.0 are one setting, with one fingerprint
 
     @property
     def fingerprint(self) -> str:
@@ -142,8 +144,22 @@ class PointTokenizer:
                 "tokenizer's): compare "
                 "fingerprints, and undo merges with 'unmerge' first."
             )
+        self._check_centred(content[:, 1:4], token, tokens)
         content[:, 1:4] += tokens.positions[0, token]
         return torch.empty_like(content[:, 1:]).index_copy(0, order, content[:, 1:])
+
+    def _check_centred(self, own: Tensor, token: Tensor, tokens: Tokens) -> None:
+        """Owned points are spread around their own mean; after a merge the slots hold something else."""
+        sizes, places = tokens.sizes[0].double(), tokens.positions[0].abs().amax()
+        drift = torch.zeros(len(sizes), 3, dtype=own.dtype, device=own.device).index_add(0, token, own)
+        reach = torch.zeros(len(sizes), dtype=own.dtype, device=own.device)
+        reach = reach.scatter_reduce(0, token, own.abs().amax(1), "amax")
+        slack = torch.finfo(tokens.features.dtype).eps * reach + torch.finfo(torch.float64).eps * (places + reach.max())
+        if bool((drift.abs().amax(1) > 8 * slack * sizes).any()):
+            raise InputError(
+                "Expected tokens as they were born (got points off their token's position): they are merged or another "
+                "tokenizer's; tokenize the cloud again."
+            )
 
     def _slots(self, places: np.ndarray, source: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, ...]:
         """Which point fills which slot of which token, three of (filled slots,)."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from tokred_sci.errors import InputError
 from tokred_sci.tokens import Tokens
 
-LAYOUT = 1  # part of every fingerprint: raise it when what a feature means changes
+LAYOUT = 2  # part of every fingerprint: raise it when what a feature means changes
 
 
 def fingerprint(tokenizer: Any) -> str:
@@ -99,6 +99,20 @@ def check_born(tokens: Tokens, dim: int, patch: int, stride: int) -> None:
         )
 
 
+def check_indexed(tokens: Tokens) -> None:
+    """Refuse one record whose positions are not its element indices: pruned, then renumbered by tokens[i]."""
+    source = tokens.source[0].numpy(force=True)
+    index = np.arange(len(source), dtype=np.float64)
+    count = int(source.max()) + 1
+    means = np.bincount(source, weights=index, minlength=count) / np.bincount(source, minlength=count)
+    offset = tokens.positions[0, :count, 0].numpy(force=True) - means  # one offset for all is a shifted record
+    if np.ptp(offset) > 0.25:
+        raise InputError(
+            "Expected a record with all its elements (got positions with holes): tokens were pruned; "
+            "take the record as it was born."
+        )
+
+
 def check_dim(tokens: Tokens, dim: int) -> None:
     """Refuse tokens whose features have another width than this tokenizer makes."""
     if tokens.features.shape[2] != dim:
@@ -116,7 +130,7 @@ def check_single(tokens: Tokens) -> None:
 
 
 def spans(tokens: Tokens) -> Tensor:
-    """First and one past the last element each token of one record owns, (N, 2) int64; [0, 0] for none."""
+    """[first, last + 1) of the run each token owns, (N, 2) int64; [0, 0] for none; gaps are refused."""
     check_single(tokens)
     count, source = tokens.features.shape[1], tokens.source[0]
     elements = torch.nonzero(source >= 0)[:, 0]
@@ -125,4 +139,13 @@ def spans(tokens: Tokens) -> Tensor:
         0, source, elements, "amin"
     )
     end = torch.zeros(count, dtype=torch.int64, device=source.device).scatter_reduce(0, source, elements + 1, "amax")
-    return torch.stack([first.where(end > 0, 0), end], 1)
+    first = first.where(end > 0, 0)
+    gaps = torch.nonzero(end - first != torch.bincount(source, minlength=count))
+    if len(gaps):
+        token = int(gaps[0])
+        raise InputError(
+            f"Expected each token to own one run of elements (got a gap in token {token}, between "
+            f"{int(first[token])} and {int(end[token]) - 1}): a grouping that is not local has no spans; "
+            "read tokens.source."
+        )
+    return torch.stack([first, end], 1)

@@ -120,7 +120,8 @@ class SeriesTokenizer:
     def scale(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
         """Location and scale of each record and channel, two of (B, C); not changed by merging tokens."""
         record.check_dim(tokens, self.dim)
-        last = tokens.features[:, 0, -2 * self._held :]
+        first = tokens.mask.int().argmax(1)  # a merge may leave token 0 empty
+        last = tokens.features[torch.arange(len(tokens), device=first.device), first, -2 * self._held :]
         return last[:, : self._held], last[:, self._held :]
 
     def restore(self, forecast: Tensor, tokens: Tokens) -> Tensor:
