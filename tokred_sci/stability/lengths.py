@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 import torch
@@ -23,7 +24,7 @@ class AtLength(NamedTuple):
         accuracy: share of records answered right.
         error: its standard error, sqrt(p (1 - p) / n).
         tokens: tokens of one record that enter the encoder, then after each block.
-        seconds: per record, forward pass alone.
+        seconds: per record, forward pass alone; the median over batches.
         peak_mb: largest resident memory of the process while this length ran, in MB (None where unknown).
     """
 
@@ -46,15 +47,17 @@ def measure(model: Any, records: list[Tokens], labels: Tensor, multiple: int, ba
         batch: records per forward pass.
     """
     reset_peak()
-    start = time.perf_counter()
-    right = predict(model, records, batch).argmax(1) == labels
-    seconds = (time.perf_counter() - start) / len(records)
-    accuracy = right.double().mean().item()
+    answers, seconds = [], []
+    for i in range(0, len(records), batch):
+        start = time.perf_counter()
+        answers.append(predict(model, records[i : i + batch], batch).argmax(1))
+        seconds.append((time.perf_counter() - start) / len(answers[-1]))
+    accuracy = (torch.cat(answers) == labels).double().mean().item()
     with torch.no_grad():
         layers = model.encoder.trace(model.embed(stack(records[:1])))
     tokens = [int(layer.counts[0]) for layer in layers]
     error = math.sqrt(accuracy * (1 - accuracy) / len(records))
-    return AtLength(multiple, accuracy, error, tokens, seconds, peak())
+    return AtLength(multiple, accuracy, error, tokens, median(seconds), peak())
 
 
 def slope_per_octave(multiples: Sequence[int | float], scores: Sequence[int | float]) -> float:
