@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from hashlib import sha256
 
 import numpy as np
 import pytest
@@ -87,6 +88,7 @@ def test_threshold_budget_through_the_config():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
+        ({}, "at least 'domain'"),
         ({"domain": "rna"}, "did you mean 'dna'"),
         ({"domain": "dna", "heads_": 2}, "did you mean 'heads'"),
         ({"domain": "dna", "reduce": [{"block": 0, "method": "peak", "keep": 2}]}, "did you mean 'peaks'"),
@@ -119,3 +121,8 @@ def test_damaged_missing_and_hostile_folders_are_refused(tmp_path):
     with pytest.raises(InputError, match="does not fit"):
         Model.from_pretrained(tmp_path)
     Model(replace(model.config, dim=32))  # the config alone is fine
+    hostile = (10**12).to_bytes(8, "little") + b"{}"  # a header of a terabyte, with a hash that is right
+    weights.write_bytes(hostile)
+    (tmp_path / "config.json").write_text(json.dumps({**told, "sha256": sha256(hostile).hexdigest()}))
+    with pytest.raises(InputError, match="does not fit"):
+        Model.from_pretrained(tmp_path)

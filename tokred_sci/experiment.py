@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -28,8 +29,10 @@ REDUCTIONS = {
     "stride": control.stride,
     "random": control.random,
     "bipartite": graph.bipartite,
+    "local": graph.local,
     "links": graph.links,
     "peaks": density.peaks,
+    "cover": density.cover,
 }
 TOKENIZERS = {"dna": DNATokenizer, "points": PointTokenizer, "series": SeriesTokenizer}
 HEADS = ("classify", "per-element", "forecast", "reconstruct")
@@ -104,7 +107,10 @@ class ModelConfig:
     def from_dict(cls, values: Mapping[str, Any]) -> "ModelConfig":
         """From parsed JSON or TOML; an unknown key is an error that names the nearest one."""
         steps = [Reduce(**_known_keys(step, Reduce)) for step in values.get("reduce", ())]
-        return cls(**{**_known_keys(values, cls), "reduce": tuple(steps)})
+        try:
+            return cls(**{**_known_keys(values, cls), "reduce": tuple(steps)})
+        except TypeError as error:
+            raise InputError(f"Expected a config with at least 'domain' (got {sorted(values)}).") from error
 
 
 class Model(nn.Module):
@@ -202,7 +208,7 @@ class Model(nn.Module):
         model = cls(ModelConfig.from_dict(told))
         try:
             model.load_state_dict(load_file(weights))
-        except RuntimeError as error:
+        except (RuntimeError, SafetensorError) as error:
             raise InputError(f"{weights} does not fit {folder / 'config.json'}: {error}") from error
         return model
 

@@ -6,21 +6,14 @@ import pytest
 import torch
 
 from tokred_sci.errors import InputError
+from tokred_sci.experiment import REDUCTIONS
 from tokred_sci.models.encoder import Encoder
-from tokred_sci.reduction import control, density, graph
+from tokred_sci.reduction import graph
 from tokred_sci.reduction.budget import threshold
 from tokred_sci.reduction.merge import merge, to_source, unmerge
 from tokred_sci.tokens import Tokens, stack
 
-METHODS = {
-    "bipartite": graph.bipartite,
-    "links": graph.links,
-    "peaks": density.peaks,
-    "none": control.none,
-    "stride": control.stride,
-    "random": control.random,
-}
-every_method = pytest.mark.parametrize("name", METHODS)
+every_method = pytest.mark.parametrize("name", REDUCTIONS)
 DIM = 24
 
 
@@ -63,7 +56,7 @@ def bincount(tokens):
 @pytest.mark.parametrize("axes", [1, 3])
 @pytest.mark.parametrize("fill", [0.0, torch.nan, torch.inf])
 def test_padding_is_inert(name, window, axes, fill):
-    model = encoder(window=window, reduce={0: (METHODS[name], 0.7), 2: (METHODS[name], 6)})
+    model = encoder(window=window, reduce={0: (REDUCTIONS[name], 0.7), 2: (REDUCTIONS[name], 6)})
     records = [record(count, seed, axes) for seed, count in enumerate([11, 23, 1, 6])]
     batch = model(with_padding(stack([*records, padding(axes)]), fill))
     assert batch.features.isfinite().all()
@@ -77,7 +70,7 @@ def test_padding_is_inert(name, window, axes, fill):
 @every_method
 @pytest.mark.parametrize("fill", [0.0, torch.nan])
 def test_padding_before_and_between_tokens_is_inert(name, fill):
-    model, alone = encoder(reduce={1: (METHODS[name], 4)}), record(7, axes=3)
+    model, alone = encoder(reduce={1: (REDUCTIONS[name], 4)}), record(7, axes=3)
     at = torch.tensor([1, 2, 5, 6, 7, 9, 10])
 
     def move(field, empty):
@@ -95,7 +88,7 @@ def test_padding_before_and_between_tokens_is_inert(name, fill):
 @every_method
 @pytest.mark.parametrize("window", [None, 4])
 def test_a_record_of_padding_only_is_finite_with_finite_gradients(name, window):
-    model = encoder(window=window, reduce={0: (METHODS[name], 0.5), 1: (METHODS[name], 3)})
+    model = encoder(window=window, reduce={0: (REDUCTIONS[name], 0.5), 1: (REDUCTIONS[name], 3)})
     for tokens in (padding(), stack([record(9), padding()])):
         model.zero_grad()
         x = tokens.features.clone().requires_grad_()
@@ -109,7 +102,7 @@ def test_a_record_of_padding_only_is_finite_with_finite_gradients(name, window):
 @every_method
 def test_every_element_is_held_once_on_the_way_out(name):
     tokens = stack([record(20, 1), record(13, 2)])
-    model = encoder(reduce={0: (METHODS[name], 0.5), 1: (METHODS[name], 0.5), 2: (METHODS[name], 2)})
+    model = encoder(reduce={0: (REDUCTIONS[name], 0.5), 1: (REDUCTIONS[name], 0.5), 2: (REDUCTIONS[name], 2)})
     for step in model.trace(tokens):
         assert torch.equal(step.sizes, bincount(step))
         assert torch.equal(step.sizes.sum(1), tokens.sizes.sum(1))
@@ -131,7 +124,7 @@ def test_merging_exact_duplicates_changes_no_answer(name, metric):
     chosen = []
 
     def group(metric, tokens, keep):
-        chosen.append(METHODS[name](metric, tokens, keep))
+        chosen.append(REDUCTIONS[name](metric, tokens, keep))
         return chosen[-1]
 
     plain, merging = encoder(), encoder(reduce={0: (group, 8)}, metric=metric)
@@ -145,7 +138,7 @@ def test_merging_exact_duplicates_changes_no_answer(name, metric):
 
 @every_method
 def test_repeats_are_bit_equal_and_the_global_random_state_is_untouched(name):
-    model, tokens = encoder(reduce={0: (METHODS[name], 0.5)}), stack([record(20, 1), record(13, 2)])
+    model, tokens = encoder(reduce={0: (REDUCTIONS[name], 0.5)}), stack([record(20, 1), record(13, 2)])
     state = torch.get_rng_state()
     first = model(tokens)
     for _ in range(5):
@@ -196,7 +189,7 @@ def test_one_token_passes():
 @pytest.mark.parametrize("name", ["bipartite", "links", "peaks"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_lower_precision_runs_and_learns(name, dtype):
-    model = encoder(reduce={0: (METHODS[name], 0.5)}, window=4, qk_norm=True).to(dtype)
+    model = encoder(reduce={0: (REDUCTIONS[name], 0.5)}, window=4, qk_norm=True).to(dtype)
     out = model(stack([record(20, 1), record(13, 2), padding()]).to(dtype))
     assert out.features.dtype == dtype and out.features.isfinite().all()
     out.features.float().sin().sum().backward()

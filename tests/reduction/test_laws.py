@@ -1,4 +1,4 @@
-"""The laws of reduction, stated once, for every method: a new one is tested by adding its name to METHODS."""
+"""The laws of reduction, stated once, for every method: a new one is tested by adding its name to REDUCTIONS."""
 
 import re
 from dataclasses import replace
@@ -11,23 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokred_sci.errors import InputError
+from tokred_sci.experiment import REDUCTIONS
 from tokred_sci.reduction import control, density, graph
 from tokred_sci.reduction.merge import merge, unmerge
 from tokred_sci.tokens import Tokens, stack
 
-METHODS = {
-    "bipartite": graph.bipartite,
-    "links": graph.links,
-    "peaks": density.peaks,
-    "none": control.none,
-    "stride": control.stride,
-    "random": control.random,
-}
-KEEPS_ORDER = ["links", "stride", "random", "none"]  # groups are runs of neighbours, in their order
-LINEAR = ["links", "stride", "random", "none"]
-BUDGETED = [name for name in METHODS if name != "none"]  # `none` ignores its budget by design
+KEEPS_ORDER = ["links", "local", "stride", "random", "none"]  # groups are runs of neighbours, in their order
+LINEAR = ["links", "local", "stride", "random", "none"]
+BUDGETED = [name for name in REDUCTIONS if name != "none"]  # `none` ignores its budget by design
 
-every_method = pytest.mark.parametrize("name", METHODS)
+every_method = pytest.mark.parametrize("name", REDUCTIONS)
 law = settings(max_examples=15, deadline=None, derandomize=True)
 some_counts = st.lists(st.integers(1, 24), min_size=1, max_size=4)
 seeds = st.integers(0, 2**31)
@@ -62,7 +55,7 @@ def budget_for(name, counts, share):
 
 
 def group(name, tokens, keep, metric=None):
-    return METHODS[name](tokens.features if metric is None else metric, tokens, keep)
+    return REDUCTIONS[name](tokens.features if metric is None else metric, tokens, keep)
 
 
 def with_padding(tokens, value):

@@ -81,6 +81,57 @@ def peaks(metric: Tensor, tokens: Tokens, keep: int | Tensor, neighbours: int = 
     return rows.grouping(torch.where(is_centre, is_centre.long().cumsum(1) - 1, labels))
 
 
+def cover(metric: Tensor, tokens: Tokens, keep: int | Tensor, radius: float | None = None) -> Grouping:
+    """Greedy epsilon-net: the token farthest from all centres becomes the next centre; others join the nearest.
+
+    Law: exactly `keep` groups, or with `radius` as few of them as it takes to bring every token within `radius` of its
+    centre; numbered in token order of their centres; deterministic (ties go to the lower index). The largest distance
+    to a centre is at most twice the best that `keep` centres could do, and with `radius` the number of groups is at
+    most the packing number of the metric's range: it does not grow with length. Global; O(N keep D) time, O(N) memory.
+
+    Args:
+        metric: what is compared, (B, N, D), by Euclidean distance of the directions (2 - 2 cosine, squared).
+        tokens: the batch; padding is left out.
+        keep: groups per record, an int or (B,); the upper bound if `radius` is given.
+        radius: distance in (0, 2] at which no further centre is needed.
+
+    Raises:
+        InputError: `keep` outside [1, tokens of the record], or no such radius.
+
+    Reference: Clustering to minimize the maximum intercluster distance (Gonzalez, 1985),
+    https://doi.org/10.1016/0304-3975(85)90224-5.
+
+    Example:
+        >>> import torch
+        >>> x = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [0.9, 0.1], [0.1, 0.9]]])
+        >>> tokens = Tokens(x, torch.arange(4.0).view(1, 4, 1), torch.ones(1, 4), torch.arange(4)[None])
+        >>> cover(x, tokens, keep=2).labels, cover(x, tokens, keep=4, radius=0.5).labels
+        (tensor([[0, 1, 0, 1]]), tensor([[0, 1, 0, 1]]))
+    """
+    if radius is not None and not 0 < radius <= 2:
+        raise InputError(f"Expected 'radius' in (0, 2] (got {radius!r}): it is a distance of unit vectors.")
+    rows = Rows.of(metric, tokens, keep)
+    unit, mask = rows.unit(), rows.mask
+    records = torch.arange(len(unit), device=unit.device)
+    distance = torch.where(mask, torch.inf, -torch.inf)  # squared, to the nearest centre; -inf = cannot become one
+    nearest = torch.zeros_like(mask, dtype=torch.long)
+    centre_of = torch.full((len(unit), rows.num_groups), -1, device=unit.device)
+    for group in range(rows.num_groups):
+        far = distance.argmax(1)
+        wanted = group < rows.keep
+        if radius is not None and group:
+            wanted &= distance[records, far] > radius**2
+        here = (unit - unit[records, far][:, None]).square().sum(-1)
+        here[records, far] = -1.0  # a centre is its own, whatever ties with it
+        closer = (here < distance) & mask & wanted[:, None]
+        distance = torch.where(closer, here, distance)
+        nearest = torch.where(closer, group, nearest)
+        centre_of[:, group] = torch.where(wanted, far, -1)
+    opened = centre_of.masked_fill(centre_of < 0, unit.shape[1])  # unopened ones last
+    rank = opened.argsort(dim=1, stable=True).argsort(dim=1)  # in token order of the centres
+    return rows.grouping(rank.gather(1, nearest))
+
+
 def _minus_half_squares(x: Tensor, half: Tensor, records: slice, part: slice, y: Tensor, half_y: Tensor) -> Tensor:
     """-|x_i - y_j|^2 / 2 for a block of rows, from one product: the larger, the nearer; -inf to padding."""
     product = x[records, part] @ y[records].mT
