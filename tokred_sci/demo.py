@@ -214,7 +214,7 @@ def save(out: Path, results: dict, views: list[plotting.View]) -> None:
     curves, pictures = plotting.lengths(results), plotting.tokens(views)
     page = report.Page("tokred demo: what reduction does to long inputs")
     mode = "Quick mode: too little training and too few records to conclude from. " if results["quick"] else ""
-    page.text(f"{mode}Made by `{results['command']}` with torch {results['versions']['torch']}.")
+    page.text(f"{mode}Made by {results['command']} with torch {results['versions']['torch']}.")
     page.heading("Accuracy and cost against length")
     page.figure(curves, "accuracy and seconds per record against length, one panel per domain")
     for told in results["domains"].values():
