@@ -43,13 +43,18 @@ def test_training_and_test_never_share_data(task):
         shared = np.mean([r[:, i].tobytes() in seen for r in test.records for i in range(r.shape[1])])
         assert shared == 0
     else:
-        sides = load_sample("points").records
-        for drawn, side in ((train, 0), (test, 1)):  # distances survive the turn: the points are of that side
-            record = drawn.records[0]
-            found = np.sort(np.linalg.norm(record[:, :3], axis=1))
-            have = np.sort(np.linalg.norm(sides[side][:, :3], axis=1))
-            nearest = np.abs(have[np.searchsorted(have, found).clip(1, len(have) - 1)][:, None] - found[:, None])
-            assert np.median(nearest) < 1e-1
+        for drawn, side in ((train, 0), (test, 1)):
+            shares = [np.mean([share_of(record, of) for record in drawn.records]) for of in (side, 1 - side)]
+            assert shares[0] > 0.99
+            assert shares[1] < 0.6
+
+
+def share_of(record, side: int) -> float:
+    """Share of points whose distance to the origin, which a turn leaves alone, is that of a point of the hemisphere."""
+    have = np.sort(np.linalg.norm(load_sample("points").records[side][:, :3], axis=1))
+    found = np.linalg.norm(record[:, :3], axis=1)
+    right = np.searchsorted(have, found).clip(1, len(have) - 1)
+    return float((np.minimum(np.abs(have[right] - found), np.abs(have[right - 1] - found)) < 1e-3).mean())
 
 
 def test_the_spot_is_what_the_label_says():
