@@ -37,7 +37,7 @@ def test_measure_counts_right_answers_and_tokens_per_layer():
 def test_peak_memory_forgets_what_came_before():
     block = torch.ones(50_000_000)
     del block
-    reset_peak()
+    assert reset_peak()
     before = peak()
     block = torch.ones(25_000_000)
     grown = peak() - before

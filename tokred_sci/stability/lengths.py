@@ -1,7 +1,6 @@
 """Behaviour against length: how well a model trained on short inputs does on longer ones, and at what cost."""
 
 import math
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,7 +45,7 @@ def measure(model: Any, records: list[Tokens], labels: Tensor, multiple: int, ba
         multiple: their length in training lengths.
         batch: records per forward pass.
     """
-    reset_peak()
+    watched = reset_peak()
     answers, seconds = [], []
     for i in range(0, len(records), batch):
         start = time.perf_counter()
@@ -57,7 +56,7 @@ def measure(model: Any, records: list[Tokens], labels: Tensor, multiple: int, ba
         layers = model.encoder.trace(model.embed(stack(records[:1])))
     tokens = [int(layer.counts[0]) for layer in layers]
     error = math.sqrt(accuracy * (1 - accuracy) / len(records))
-    return AtLength(multiple, accuracy, error, tokens, median(seconds), peak())
+    return AtLength(multiple, accuracy, error, tokens, median(seconds), peak() if watched else None)
 
 
 def slope_per_octave(multiples: Sequence[int | float], scores: Sequence[int | float]) -> float:
@@ -93,15 +92,16 @@ def effective_length(multiples: Sequence[int], scores: Sequence[float], share: f
     return longest
 
 
-def reset_peak() -> None:
-    """Forget the process's peak memory so far (Linux; elsewhere nothing happens and `peak` says None)."""
-    if sys.platform == "linux":
+def reset_peak() -> bool:
+    """Forget the process's peak memory so far; False where the system does not let us (anything but Linux, sandboxes)."""
+    try:
         Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
 
 
-def peak() -> float | None:
-    """Largest resident memory since `reset_peak`, in MB."""
-    if sys.platform != "linux":
-        return None
+def peak() -> float:
+    """Largest resident memory since `reset_peak` said True, in MB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
