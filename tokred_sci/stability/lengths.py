@@ -93,7 +93,7 @@ def effective_length(multiples: Sequence[int], scores: Sequence[float], share: f
 
 
 def reset_peak() -> bool:
-    """Forget the process's peak memory so far; False where the system does not let us (anything but Linux, sandboxes)."""
+    """Forget the peak memory so far; False where the system does not let us (not Linux, or a sandbox)."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
