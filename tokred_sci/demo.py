@@ -28,6 +28,7 @@ KINDS = {"none": "no reduction", "links": "graph", "peaks": "density", "random":
 
 Show = Callable[[str], None]
 Bar = Callable[[Iterable[int], str], Iterable[int]]
+Drawn = tuple[list[Tokens], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -108,11 +109,13 @@ def run_domain(task: Task, recipe: Recipe, seed: int, show: Show, bar: Bar) -> t
     chance = 1 / len(task.classes)
     show(f"\n{task.domain.upper()}. {task.question} One of: {', '.join(task.classes)}; chance is {chance:.2f}.")
     show(f"What grows is {task.growth}, which says nothing about the answer: a longer record only distracts.")
-    base = replace(recipe.model, outputs=len(task.classes), seed=seed)
-    records, labels, _ = draw(task, Model(base), recipe.pool, seed, bar, 1)
-    lengths = {}
-    for multiple in MULTIPLES:
-        lengths[multiple] = draw(task, Model(base), recipe.test, seed, bar, multiple, test=True)
+    recipe = replace(
+        recipe,
+        model=replace(recipe.model, outputs=len(task.classes), seed=seed),
+        train=replace(recipe.train, seed=seed),
+    )
+    short = draw(task, recipe, recipe.pool, bar, 1)
+    tests = {multiple: draw(task, recipe, recipe.test, bar, multiple, test=True) for multiple in MULTIPLES}
     told: dict[str, Any] = {
         "question": task.question,
         "growth": task.growth,
@@ -123,56 +126,55 @@ def run_domain(task: Task, recipe: Recipe, seed: int, show: Show, bar: Bar) -> t
         "arms": [],
     }
     models = {}
-    for method, kind in KINDS.items():
-        name = kind if method == "none" else f"{kind}: {method}"
-        step = Reduce(recipe.block, method, recipe.keep, options={"seed": seed} if method == "random" else {})
-        model = Model(replace(base, reduce=(step,)))
-        start = time.perf_counter()
-        losses = train(model, records, labels, replace(recipe.train, seed=seed), _named(bar, f"train {name}"))
-        seconds = time.perf_counter() - start
-        points = [
-            measure(model, lengths[m][0], lengths[m][1], m, batch=8)._asdict()
-            for m in bar(MULTIPLES, f"measure {name}")
-        ]
-        scores = [point["accuracy"] for point in points]
-        told["arms"].append(
-            {
-                "name": name,
-                "method": method,
-                "config": asdict(model.config),
-                "train_seconds": seconds,
-                "final_loss": float(np.mean(losses[-20:])),
-                "slope_per_octave": slope_per_octave(MULTIPLES, scores),
-                "effective_length": effective_length(MULTIPLES, scores) * task.length,
-                "lengths": points,
-            }
-        )
-        models[method] = model
+    for method in KINDS:
+        arm, models[method] = run_arm(method, recipe, short, tests, bar)
+        told["arms"].append({**arm, "effective_length": arm["effective_length"] * task.length})
     show(table(told))
     return told, look(task, models, seed)
 
 
-def draw(
-    task: Task, model: Model, count: int, seed: int, bar: Bar, multiple: int, test: bool = False
-) -> tuple[list[Tokens], torch.Tensor, list[np.ndarray]]:
-    """Records of a task as tokens, their labels, and where each holds its answer."""
-    drawn = task.draw(count, seed, test, multiple)
-    what = f"{'test' if test else 'training'} records, {multiple}x"
-    records = [model.tokenize(drawn.records[i]) for i in bar(range(count), f"tokenize {what}")]
-    return records, torch.as_tensor(drawn.labels), drawn.hidden
+def run_arm(method: str, recipe: Recipe, short: Drawn, tests: dict[int, Drawn], bar: Bar) -> tuple[dict, Model]:
+    """Train one arm on the short records and measure it at every length."""
+    kind, seed = KINDS[method], recipe.train.seed
+    name = kind if method == "none" else f"{kind}: {method}"
+    step = Reduce(recipe.block, method, recipe.keep, options={"seed": seed} if method == "random" else {})
+    model = Model(replace(recipe.model, reduce=(step,)))
+    start = time.perf_counter()
+    losses = train(model, *short, recipe.train, lambda steps: bar(steps, f"train {name}"))
+    seconds = time.perf_counter() - start
+    points = [measure(model, *tests[m], m, batch=8)._asdict() for m in bar(MULTIPLES, f"measure {name}")]
+    scores = [point["accuracy"] for point in points]
+    arm = {
+        "name": name,
+        "method": method,
+        "config": asdict(model.config),
+        "train_seconds": seconds,
+        "final_loss": float(np.mean(losses[-20:])),
+        "slope_per_octave": slope_per_octave(MULTIPLES, scores),
+        "effective_length": effective_length(MULTIPLES, scores),
+        "lengths": points,
+    }
+    return arm, model
+
+
+def draw(task: Task, recipe: Recipe, count: int, bar: Bar, multiple: int, test: bool = False) -> Drawn:
+    """Records of a task as tokens, and their labels."""
+    records, labels, _ = task.draw(count, recipe.train.seed, test, multiple)
+    tokenize = Model(recipe.model).tokenize
+    what = f"tokenize {'test' if test else 'training'} records, {multiple}x"
+    return [tokenize(records[i]) for i in bar(range(count), what)], torch.as_tensor(labels)
 
 
 def table(told: dict) -> str:
     """The results of one domain as text: accuracy per length, tokens per layer, cost at the longest."""
     head, rows = table_cells(told)
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    line = "  ".join("-" * width for width in widths)
-    body = [
-        "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
-        for row in rows
-    ]
-    top = "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(head, widths, strict=True)))
-    return "\n".join([top, line, *body])
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+
+    def line(cells: list[str]) -> str:
+        first, *others = zip(cells, widths, strict=True)
+        return "  ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)])
+
+    return "\n".join(map(line, [head, ["-" * width for width in widths], *rows]))
 
 
 def table_cells(told: dict) -> tuple[list[str], list[list[str]]]:
@@ -231,10 +233,6 @@ def save(out: Path, results: dict, views: list[plotting.View]) -> None:
     report.write(out / "lengths.png", report.png(curves))
     report.write(out / "tokens.png", report.png(pictures))
     report.write(out / "report.html", page.html())
-
-
-def _named(bar: Bar, name: str) -> Callable[[Iterable[int]], Iterable[int]]:
-    return lambda steps: bar(steps, name)
 
 
 def _drawable(domain: str, record: Any) -> np.ndarray:
