@@ -121,6 +121,10 @@ def test_interrupted_demo_exits_130_and_leaves_nothing(tmp_path):
 def test_command_line_tells_and_refuses():
     assert "density peaks" in cli("methods").stdout.lower()
     assert json.loads(cli("versions", "--json").stdout)["torch"]
+    blocked = cli("demo", "--out", "/dev/null/out")  # told at once, not after minutes of work
+    assert blocked.returncode == 1
+    assert blocked.stderr.startswith("tokred: Expected '--out'")
+    assert not blocked.stdout
     wrong = cli("demo", "--domain", "rna")
     assert wrong.returncode == 2 and "dna" in wrong.stderr
     assert cli("--version").stdout.strip() == "0.1.0.dev0"

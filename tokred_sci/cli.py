@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import tokred_sci
-from tokred_sci.errors import TokredError
+from tokred_sci.errors import InputError, TokredError
 
 app = typer.Typer(
     help="Token reduction for DNA, point clouds and sensor series.",
@@ -37,12 +37,20 @@ def demo(
     from tqdm import tqdm
 
     from tokred_sci.demo import run, save
+    from tokred_sci.report import can_write
 
     def bar(steps: Iterable[int], name: str) -> Iterable[int]:
         return tqdm(steps, desc=f"{name:32}", leave=False, disable=None, file=sys.stderr)
 
+    if not can_write(out):  # now, not after the work
+        raise InputError(f"Expected '--out' as a folder that can be written to (got {out}): choose another.")
     results, views = run([d.value for d in domain or list(Domain)], seed, quick, tqdm.write, bar)
-    save(out, results, views)
+    try:
+        save(out, results, views)
+    except OSError as error:
+        raise InputError(
+            f"Could not write to {out} ({error}): the tables above stand; free space and run again."
+        ) from error
     typer.echo(f"\nWrote {out / 'results.json'}, {out / 'lengths.png'}, {out / 'tokens.png'}, {out / 'report.html'}.")
 
 

@@ -5,6 +5,7 @@ from base64 import b64encode
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from matplotlib.figure import Figure
 
@@ -71,3 +72,13 @@ def write(path: Path, content: str | bytes) -> None:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def can_write(folder: Path) -> bool:
+    """Whether files can be made in the folder, which is made if it is not there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False

@@ -87,7 +87,7 @@ def load_sample(domain: Literal["dna", "points", "series"] | str) -> Sample:
         ((6, 1489), 0)
     """
     loaders = {"dna": _dna, "points": _points, "series": _series}
-    if domain not in loaders:
+    if not isinstance(domain, str) or domain not in loaders:
         raise InputError(f"Expected 'dna', 'points' or 'series' (got {domain!r}): these samples are in the package.")
     return loaders[domain]()
 

@@ -68,7 +68,7 @@ def threshold(similarity: float) -> Budget:
         >>> threshold(0.9)(x, tokens)
         tensor([2])
     """
-    if not -1 <= similarity <= 1:
+    if isinstance(similarity, bool) or not isinstance(similarity, int | float) or not -1 <= similarity <= 1:
         raise InputError(f"Expected a cosine similarity in [-1, 1] (got {similarity!r}).")
 
     def keep(metric: Tensor, tokens: Tokens) -> Tensor:
