@@ -18,7 +18,7 @@ from tokred_sci.errors import InputError
 from tokred_sci.models.embed import EmbedDNA, EmbedPoints, EmbedSeries, EmbedVocabulary
 from tokred_sci.models.encoder import Encoder, Group, Metric
 from tokred_sci.models.heads import Classify, Forecast, PerElement, Pool, Reconstruct
-from tokred_sci.reduction import budget, control, density, graph
+from tokred_sci.reduction import budget, chain, control, density, graph, space
 from tokred_sci.tokenizers.dna import DNATokenizer
 from tokred_sci.tokenizers.points import PointTokenizer
 from tokred_sci.tokenizers.series import SeriesTokenizer
@@ -28,11 +28,25 @@ REDUCTIONS = {
     "none": control.none,
     "stride": control.stride,
     "random": control.random,
+    "truncate": control.truncate,
+    "topk": control.topk,
+    "fps": space.fps,
+    "links": chain.links,
+    "chunks": chain.chunks,
+    "local": chain.local,
     "bipartite": graph.bipartite,
-    "local": graph.local,
-    "links": graph.links,
+    "energy": graph.energy,
+    "rank": graph.rank,
+    "agglomerative": graph.agglomerative,
+    "knn": graph.knn,
+    "contract": graph.contract,
+    "bins": space.bins,
+    "voxel": space.voxel,
     "peaks": density.peaks,
     "cover": density.cover,
+    "dbscan": density.dbscan,
+    "hdbscan": density.hdbscan,
+    "shift": density.shift,
 }
 TOKENIZERS = {"dna": DNATokenizer, "points": PointTokenizer, "series": SeriesTokenizer}
 HEADS = ("classify", "per-element", "forecast", "reconstruct")

@@ -65,7 +65,7 @@ class Tokens:
         devices = {t.device for t in (features, positions, sizes, source)}
         if len(devices) > 1:
             raise InputError(f"Expected all fields on one device (got {sorted(map(str, devices))}): use .to(device).")
-        if _can_look(sizes):  # bool(tensor) would stall a GPU stream; there the kernels check indices
+        if can_look(sizes):  # bool(tensor) would stall a GPU stream; there the kernels check indices
             if not bool((sizes >= 0).all()):
                 raise InputError(f"Expected 'sizes' >= 0 (got a minimum of {sizes.min().item()}).")
             _check_range("source", source, tokens)
@@ -127,9 +127,11 @@ class Grouping:
         labels: group of each token, (B, N) int64 in [0, num_groups); -1 = in no group (padding, or pruned).
         num_groups: the padded maximum over the batch. Groups nobody joins get size 0, which is padding:
             a record with a smaller budget needs nothing new.
+        weights: how loudly each token speaks in its group's features, (B, N), from 0 to 1 and with a gradient: what
+            a learned method says beside its labels. None = all alike. Sizes, positions and source do not listen.
 
     Raises:
-        InputError: labels of the wrong shape or type, or outside [-1, num_groups).
+        InputError: labels of the wrong shape or type, or outside [-1, num_groups); weights of another shape.
 
     Example:
         >>> import torch
@@ -139,13 +141,16 @@ class Grouping:
 
     labels: Int[Tensor, "B N"]
     num_groups: int
+    weights: Float[Tensor, "B N"] | None = None
 
     def __post_init__(self) -> None:
         if self.labels.ndim != 2 or self.labels.dtype != torch.int64:
             raise InputError(f"Expected 'labels' as int64 of shape (B, N) (got {_tell(self.labels)}).")
         if self.num_groups < 1:
             raise InputError(f"Expected 'num_groups' >= 1 (got {self.num_groups}).")
-        if _can_look(self.labels):
+        if self.weights is not None and self.weights.shape != self.labels.shape:
+            raise InputError(f"Expected 'weights' of shape {tuple(self.labels.shape)} (got {_tell(self.weights)}).")
+        if can_look(self.labels):
             _check_range("labels", self.labels, self.num_groups)
 
     def __repr__(self) -> str:
@@ -205,7 +210,7 @@ def _tell(value: Tensor) -> str:
     return f"{str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}"
 
 
-def _can_look(value: Tensor) -> bool:
+def can_look(value: Tensor) -> bool:
     """Whether values can be read without stalling a device or breaking a traced graph."""
     return value.device.type == "cpu" and not torch.compiler.is_compiling()
 

@@ -8,7 +8,7 @@ import torch
 
 from tokred_sci.errors import InputError, MissingExtra
 from tokred_sci.interop.pyg import MergePool, coarsen, from_data, to_cluster, to_data
-from tokred_sci.reduction import budget, control, density, graph
+from tokred_sci.reduction import budget, chain, control, density, graph
 from tokred_sci.reduction.merge import merge
 from tokred_sci.tokens import Grouping, Tokens
 
@@ -17,7 +17,7 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.nn import avg_pool_x
 from torch_geometric.utils import coalesce, remove_self_loops, scatter
 
-GROUPS = [control.none, control.stride, graph.bipartite, graph.links, partial(density.peaks, neighbours=3)]
+GROUPS = [control.none, control.stride, graph.bipartite, chain.links, partial(density.peaks, neighbours=3)]
 NAMES = ["none", "stride", "bipartite", "links", "peaks"]
 
 

@@ -8,7 +8,7 @@ import torch
 from tokred_sci.errors import InputError
 from tokred_sci.experiment import REDUCTIONS
 from tokred_sci.models.encoder import Encoder
-from tokred_sci.reduction import graph
+from tokred_sci.reduction import chain, graph
 from tokred_sci.reduction.budget import threshold
 from tokred_sci.reduction.merge import merge, to_source, unmerge
 from tokred_sci.tokens import Tokens, stack
@@ -150,16 +150,16 @@ def test_repeats_are_bit_equal_and_the_global_random_state_is_untouched(name):
 def test_positions_and_units_count_by_differences():
     tokens = record(9)
     tokens = replace(tokens, positions=torch.arange(9.0, dtype=torch.float64).view(1, 9, 1) * 16)
-    model = encoder(unit=16.0, window=3, reduce={1: (graph.links, 4)})
+    model = encoder(unit=16.0, window=3, reduce={1: (chain.links, 4)})
     far = model(replace(tokens, positions=tokens.positions + 1_000_000 * 16))
     close(far.features, model(tokens).features)
-    steps = encoder(unit=1.0, window=3, reduce={1: (graph.links, 4)})
+    steps = encoder(unit=1.0, window=3, reduce={1: (chain.links, 4)})
     close(steps(replace(tokens, positions=tokens.positions / 16)).features, model(tokens).features)
 
 
 def test_trace_tells_each_step():
     model, tokens = (
-        encoder(reduce={1: (graph.links, 5)}),
+        encoder(reduce={1: (chain.links, 5)}),
         with_padding(stack([record(9), record(4)]), torch.nan),
     )
     steps = model.trace(tokens)
@@ -171,7 +171,7 @@ def test_trace_tells_each_step():
 
 
 def test_windows_end_with_the_block_that_merges_first():
-    model = encoder(depth=4, window=5, reduce={1: (graph.links, 5), 3: (graph.links, 2)})
+    model = encoder(depth=4, window=5, reduce={1: (chain.links, 5), 3: (chain.links, 2)})
     assert [block.attention.window for block in model.blocks] == [5, 5, None, None]
     assert [block.attention.window for block in encoder(window=5).blocks] == [5, 5, 5]
 
@@ -179,7 +179,7 @@ def test_windows_end_with_the_block_that_merges_first():
 def test_budgets_are_numbers_shares_or_functions():
     tokens = stack([record(10), record(4)])
     for budget, counts in ((3, [3, 3]), (0.5, [5, 2]), (threshold(1.0), [10, 4]), (threshold(-1.0), [1, 1])):
-        assert encoder(reduce={0: (graph.links, budget)})(tokens).counts.tolist() == counts
+        assert encoder(reduce={0: (chain.links, budget)})(tokens).counts.tolist() == counts
 
 
 def test_one_token_passes():
@@ -199,7 +199,7 @@ def test_lower_precision_runs_and_learns(name, dtype):
 @pytest.mark.parametrize("block", [3, -1])
 def test_a_block_that_does_not_exist_is_refused(block):
     with pytest.raises(InputError, match=rf"blocks to reduce in \[0, 3\) \(got \[{block}\]\): blocks count from 0"):
-        encoder(reduce={block: (graph.links, 4)})
+        encoder(reduce={block: (chain.links, 4)})
 
 
 @pytest.mark.parametrize(
@@ -210,8 +210,8 @@ def test_a_block_that_does_not_exist_is_refused(block):
         ({"metric": "values"}, r"'metric' to be 'keys' or 'features' \(got 'values'\)"),
         ({"heads": 5}, r"'dim' divisible by 2 \* heads"),
         ({"window": 0}, r"'window' >= 1"),
-        ({"reduce": {0: (graph.links, 0)}}, r"a whole number >= 1 \(got 0\)"),
-        ({"reduce": {0: (graph.links, 1.5)}}, r"a ratio in \(0, 1\] \(got 1.5\)"),
+        ({"reduce": {0: (chain.links, 0)}}, r"a whole number >= 1 \(got 0\)"),
+        ({"reduce": {0: (chain.links, 1.5)}}, r"a ratio in \(0, 1\] \(got 1.5\)"),
     ],
 )
 def test_impossible_settings_are_refused(settings, message):

@@ -8,7 +8,7 @@ import torch
 from tokred_sci.errors import InputError
 from tokred_sci.models.embed import EmbedDNA, EmbedPoints, EmbedSeries, EmbedVocabulary
 from tokred_sci.models.heads import Classify, Forecast, PerElement, Reconstruct
-from tokred_sci.reduction.graph import links
+from tokred_sci.reduction.chain import links
 from tokred_sci.reduction.merge import merge
 from tokred_sci.tokens import Tokens, stack
 

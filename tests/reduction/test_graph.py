@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokred_sci.errors import InputError
-from tokred_sci.reduction.graph import bipartite, local
+from tokred_sci.reduction.chain import local
+from tokred_sci.reduction.graph import bipartite
 from tokred_sci.tokens import Tokens
 
 

@@ -88,7 +88,7 @@ class Encoder(nn.Module):
 
     Example:
         >>> import torch
-        >>> from tokred_sci.reduction.graph import links
+        >>> from tokred_sci.reduction.chain import links
         >>> x = torch.randn(1, 12, 8, generator=torch.Generator().manual_seed(0))
         >>> tokens = Tokens(x, torch.arange(12.0).view(1, 12, 1), torch.ones(1, 12), torch.arange(12)[None])
         >>> Encoder(dim=8, depth=2, heads=2, reduce={0: (links, 4)})(tokens)

@@ -1,20 +1,20 @@
-"""How many tokens to keep: a budget looks at each record's real tokens and answers with a (B,) `keep`.
+"""How many tokens to keep: a budget looks at each record's real tokens and answers with a number for each.
 
 A grouping function takes `keep` to the letter and refuses what a record cannot give; a budget fits itself to each
 record, so that one rule serves a batch of unequal lengths. Padding never counts.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 
-import torch
 from torch import Tensor
 
 from tokred_sci.errors import InputError
-from tokred_sci.reduction.rows import Rows
+from tokred_sci.reduction.rows import Keep, Rows
 from tokred_sci.tokens import Tokens
 
-Budget = Callable[[Tensor, Tokens], Tensor]
-"""`(metric, tokens) -> keep`: groups each record should end with, (B,) int64."""
+Budget = Callable[[Tensor, Tokens], Tensor | Keep]
+"""`(metric, tokens) -> keep`: groups each record should end with, (B,) int64, alone or with its bounds as a `Keep`."""
 
 
 def constant(most: int) -> Budget:
@@ -26,12 +26,17 @@ def constant(most: int) -> Budget:
         >>> import torch
         >>> from tokred_sci.tokens import Tokens
         >>> tokens = Tokens(torch.zeros(1, 5, 1), torch.zeros(1, 5, 1), torch.ones(1, 5), torch.arange(5)[None])
-        >>> constant(3)(tokens.features, tokens), constant(8)(tokens.features, tokens)
+        >>> constant(3)(tokens.features, tokens).each, constant(8)(tokens.features, tokens).each
         (tensor([3]), tensor([5]))
     """
     if not isinstance(most, int) or isinstance(most, bool) or most < 1:
         raise InputError(f"Expected a constant budget as a whole number >= 1 (got {most!r}).")
-    return lambda metric, tokens: tokens.counts.clamp(max=most)
+
+    def keep(metric: Tensor, tokens: Tokens) -> Keep:
+        length = tokens.sizes.shape[1]
+        return Keep(tokens.counts.clamp(max=most), min(most, length), max(1.0, length / most))
+
+    return keep
 
 
 def ratio(share: float) -> Budget:
@@ -41,15 +46,16 @@ def ratio(share: float) -> Budget:
         >>> import torch
         >>> from tokred_sci.tokens import Tokens
         >>> tokens = Tokens(torch.zeros(1, 5, 1), torch.zeros(1, 5, 1), torch.ones(1, 5), torch.arange(5)[None])
-        >>> ratio(0.5)(tokens.features, tokens)
+        >>> ratio(0.5)(tokens.features, tokens).each
         tensor([3])
     """
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
         raise InputError(f"Expected a ratio in (0, 1] (got {share!r}): it is the share of tokens to keep.")
 
-    def keep(metric: Tensor, tokens: Tokens) -> Tensor:
+    def keep(metric: Tensor, tokens: Tokens) -> Keep:
         # less a hair, so that ratio(0.1) keeps 1 of 10 and not 2: 0.1 is a little more than a tenth
-        return (tokens.counts.double() * share - 1e-9).ceil().long().clamp(min=1).minimum(tokens.counts)
+        each = (tokens.counts.double() * share - 1e-9).ceil().long().clamp(min=1).minimum(tokens.counts)
+        return Keep(each, max(1, math.ceil(tokens.sizes.shape[1] * share - 1e-9)), 1 / share)
 
     return keep
 
@@ -73,9 +79,82 @@ def threshold(similarity: float) -> Budget:
 
     def keep(metric: Tensor, tokens: Tokens) -> Tensor:
         rows = Rows.of(metric, tokens, tokens.counts)
-        unit = rows.unit()
-        alike = torch.linalg.vecdot(unit[:, 1:], unit[:, :-1]) >= similarity
-        return tokens.counts - (alike & rows.mask[:, 1:]).sum(1)
+        return tokens.counts - ((rows.neighbours() >= similarity) & rows.mask[:, 1:]).sum(1)
+
+    return keep
+
+
+def complexity(rate: float = 1.0, least: int = 1, most: int | None = None) -> Budget:
+    """Keep more tokens where the record is busy: `rate` times the number of boundaries it is expected to have.
+
+    Between neighbours in token order there is a boundary with probability (1 - cosine similarity) / 2, as in dynamic
+    chunking (Hwang et al., 2025, https://arxiv.org/abs/2507.07955). A flat record keeps little whatever its length,
+    one that changes at every step keeps in proportion to it: the budget that the position paper asks for
+    (https://arxiv.org/abs/2505.18227).
+
+    Args:
+        rate: tokens to keep per expected boundary.
+        least, most: bounds for each record; a record with fewer tokens keeps all it has.
+
+    Raises:
+        InputError: bounds or a rate that make no budget.
+
+    Example:
+        >>> import torch
+        >>> x = torch.tensor([[[1.0, 0.0]] * 6, [[1.0, 0.0], [-1.0, 0.0]] * 3])
+        >>> tokens = Tokens(x, torch.zeros(2, 6, 1), torch.ones(2, 6), torch.arange(6).expand(2, 6))
+        >>> complexity()(x, tokens)
+        tensor([1, 6])
+    """
+    if not rate > 0 or least < 1 or (most is not None and most < least):
+        raise InputError(f"Expected 'rate' > 0 and 1 <= 'least' <= 'most' (got {rate!r}, {least!r}, {most!r}).")
+
+    def keep(metric: Tensor, tokens: Tokens) -> Tensor:
+        rows = Rows.of(metric, tokens, tokens.counts)
+        boundary = ((1 - rows.neighbours()) / 2).clamp(0, 1).masked_fill(~rows.mask[:, 1:], 0)
+        wanted = (rate * (1 + boundary.double().sum(1)) - 1e-6).ceil().nan_to_num(1).clamp(least, most).long()
+        return wanted.minimum(tokens.counts)
+
+    return keep
+
+
+def schedule(budget: int | float, blocks: Sequence[int]) -> dict[int, Budget]:
+    """Reach a budget in equal proportions over several blocks: what `Encoder(reduce=...)` needs for each.
+
+    With k blocks to go, a block keeps the share (budget / tokens) ** (1 / k) of what it gets: halving and halving
+    again, not a cliff.
+
+    Args:
+        budget: tokens to keep in the end, or the share of the record's tokens.
+        blocks: numbers of the blocks, in order.
+
+    Raises:
+        InputError: no such budget, or blocks that are not in order.
+
+    Example:
+        >>> import torch
+        >>> tokens = Tokens(torch.zeros(1, 64, 1), torch.zeros(1, 64, 1), torch.ones(1, 64), torch.arange(64)[None])
+        >>> steps = schedule(16, blocks=[1, 3])
+        >>> steps[1](tokens.features, tokens).each, steps[3](tokens.features, tokens).each
+        (tensor([32]), tensor([16]))
+    """
+    if not blocks or list(blocks) != sorted(set(blocks)):
+        raise InputError(f"Expected 'blocks' as increasing numbers (got {list(blocks)!r}).")
+    as_budget(budget)  # refuses what is none
+    if not isinstance(budget, int):
+        return dict.fromkeys(blocks, ratio(budget ** (1 / len(blocks))))
+    return {block: _towards(budget, len(blocks) - i) for i, block in enumerate(blocks)}
+
+
+def _towards(most: int, steps: int) -> Budget:
+    def keep(metric: Tensor, tokens: Tokens) -> Keep:
+        length, counts = tokens.sizes.shape[1], tokens.counts
+        aim = counts.clamp(max=most).double()
+        each = (
+            (aim * (counts.clamp(min=1) / aim.clamp(min=1)) ** (1 - 1 / steps) - 1e-9).ceil().long().clamp(max=counts)
+        )
+        bound = min(most, length) * (length / min(most, length)) ** (1 - 1 / steps)
+        return Keep(each, min(length, math.ceil(bound)), max(1.0, (length / most) ** (1 / steps)))
 
     return keep
 

@@ -1,27 +1,34 @@
 """Density-based grouping: dense places in feature space become groups, wherever in the record they stand."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from tokred_sci.errors import InputError
-from tokred_sci.reduction.rows import Rows, best, blocks
+from tokred_sci.reduction.linkage import cut, pair_distances, tree_of
+from tokred_sci.reduction.near import FAR, blocks, closeness, highest, join_chosen
+from tokred_sci.reduction.rows import Keep, Rows, best, in_token_order, need_memory, take
 from tokred_sci.tokens import Grouping, Tokens
 
 
-def peaks(metric: Tensor, tokens: Tokens, keep: int | Tensor, neighbours: int = 5) -> Grouping:
+def peaks(
+    metric: Tensor, tokens: Tokens, keep: int | Tensor | Keep, neighbours: int = 5, half: bool = False
+) -> Grouping:
     """Density peaks: tokens that are dense and far from anything denser become centres; others join the nearest.
 
     The density of a token is exp(-mean squared distance to its `neighbours` nearest tokens, itself included); its
     separation is the distance to the nearest denser token; centres are the `keep` highest products. Distances are in
     units of the record's own spread, so the scale of the metric does not matter.
-    Law: exactly `keep` groups, numbered in token order of their centres; deterministic (ties go to the lower
-    index). Global: groups need not be contiguous. O(N^2 D) time, O(N) memory.
+    Law: exactly `keep` groups, numbered in token order of their centres; deterministic.
+    Facts: global; order of centres; count exact; O(N^2 D) time, O(N) memory; linear within windows.
 
     Args:
         metric: what Euclidean distance is measured on, (B, N, D).
         tokens: the batch; padding is left out.
         keep: groups per record, an int or (B,).
         neighbours: nearest tokens the density looks at; a shorter record uses all it has.
+        half: take distances from bfloat16 products: faster where the processor has the units, near-ties may fall
+            otherwise.
 
     Raises:
         InputError: `keep` outside [1, tokens of the record], or no neighbours.
@@ -37,57 +44,34 @@ def peaks(metric: Tensor, tokens: Tokens, keep: int | Tensor, neighbours: int = 
         >>> peaks(x, tokens, keep=2, neighbours=3).labels
         tensor([[1, 0, 1, 0, 1]])
     """
-    if not isinstance(neighbours, int) or neighbours < 1:
+    if not isinstance(neighbours, int) or isinstance(neighbours, bool) or neighbours < 1:
         raise InputError(f"Expected 'neighbours' as an int >= 1 (got {neighbours!r}).")
     rows = Rows.of(metric, tokens, keep)
-    x, mask, counts = rows.metric, rows.mask, rows.counts
-    batch, length, dim = x.shape
-    x = (x - x.sum(1, keepdim=True) / counts.clamp(min=1)[:, None, None]).masked_fill(~mask[..., None], 0)
-    spread = torch.linalg.vecdot(x, x).sum(1) / counts.clamp(min=1)  # mean squared distance to the mean
-    x = x / torch.where(spread > 0, spread, 1).sqrt()[:, None, None]
-    half = torch.linalg.vecdot(x, x).div(2).masked_fill(~mask, torch.inf)  # padding is infinitely far away
-
-    near = x.new_empty(batch, length, min(neighbours, length))
-    for records, part in blocks(batch, length, length):
-        near[records, part] = _minus_half_squares(x, half, records, part, x, half).topk(near.shape[2], sorted=False)[0]
-    near = near.clamp(max=0).masked_fill(near.isinf(), 0)  # a record with fewer neighbours: what it has
-    density = (2 * near.sum(2) / counts.clamp(1, neighbours)[:, None]).masked_fill(~mask, -torch.inf)  # its logarithm
-
-    order = density.argsort(dim=1, descending=True, stable=True)  # from here on tokens are sorted by density
-    x, half = x.gather(1, order[..., None].expand_as(x)), half.gather(1, order)
-    separation = x.new_zeros(batch, length)
-    for records, part in blocks(batch, length, length):
-        denser = _minus_half_squares(x, half, records, part, x[:, : part.stop], half[:, : part.stop])
-        rank = torch.arange(part.stop, device=x.device)
-        denser.masked_fill_(rank >= rank[part, None], -torch.inf)
-        separation[records, part] = (-2 * denser.amax(2)).clamp(min=0).sqrt()
-    separation = separation.masked_fill(half.isinf(), 0)
-    farthest = separation[:, 1:].amax(1).clamp(min=1) if length > 1 else 1.0
+    x, mask, counts = _in_spreads(rows), rows.mask, rows.counts
+    left, right = closeness(x, mask, half)
+    near = highest(left, right, min(neighbours, x.shape[1]))
+    near = near.masked_fill(near < -FAR / 2, 0).clamp(max=0)  # a record with fewer neighbours: what it has
+    density = 2 * near.sum(2) / counts.clamp(1, neighbours)[:, None]  # its logarithm
+    density = density.masked_fill(~mask, -torch.inf)
+    order = density.argsort(dim=1, descending=True, stable=True)
+    separation = _to_denser(take(left, order), take(right, order))
+    farthest = separation[:, 1:].masked_fill(separation[:, 1:] > FAR**0.5, 0).amax(1) if x.shape[1] > 1 else 1.0
     separation[:, 0] = farthest
-    score = (separation.log() + density.gather(1, order)).masked_fill(half.isinf(), -torch.inf)
+    score = separation.log() + density.gather(1, order)
+    score = score.clamp(min=torch.finfo(x.dtype).min).masked_fill(~mask.gather(1, order), -torch.inf)
     score[:, 0] = torch.inf  # the densest token is always a centre
-
-    scores = torch.empty_like(score).scatter_(1, order, score)
-    is_centre = best(scores, rows.keep)
-    centre = (~is_centre).to(torch.uint8).argsort(dim=1, stable=True)[:, : rows.num_groups]  # in token order
-    x = torch.empty_like(x).scatter_(1, order[..., None].expand_as(x), x)  # back in token order
-    half = torch.empty_like(half).scatter_(1, order, half)
-    at, half_at = x.gather(1, centre[..., None].expand(-1, -1, dim)), half.gather(1, centre)
-    missing = torch.arange(centre.shape[1], device=x.device) >= rows.keep[:, None]
-    half_at = half_at.masked_fill(missing, torch.inf)
-    labels = torch.empty_like(order)
-    for records, part in blocks(batch, length, centre.shape[1]):
-        labels[records, part] = _minus_half_squares(x, half, records, part, at, half_at).argmax(2)
-    return rows.grouping(torch.where(is_centre, is_centre.long().cumsum(1) - 1, labels))
+    chosen = best(torch.empty_like(score).scatter_(1, order, score), rows.keep)
+    return join_chosen(left, right, chosen, chosen, rows)
 
 
-def cover(metric: Tensor, tokens: Tokens, keep: int | Tensor, radius: float | None = None) -> Grouping:
+def cover(metric: Tensor, tokens: Tokens, keep: int | Tensor | Keep, radius: float | None = None) -> Grouping:
     """Greedy epsilon-net: the token farthest from all centres becomes the next centre; others join the nearest.
 
     Law: exactly `keep` groups, or with `radius` as few of them as it takes to bring every token within `radius` of its
-    centre; numbered in token order of their centres; deterministic (ties go to the lower index). The largest distance
-    to a centre is at most twice the best that `keep` centres could do, and with `radius` the number of groups is at
-    most the packing number of the metric's range: it does not grow with length. Global; O(N keep D) time, O(N) memory.
+    centre; numbered in token order of their centres; deterministic. The largest distance to a centre is at most twice
+    the best that `keep` centres could do, and with `radius` the number of groups is at most the packing number of the
+    metric's range: it does not grow with length.
+    Facts: global; order of centres; count exact, with a radius at most keep; O(N keep D) time, O(N D) memory.
 
     Args:
         metric: what is compared, (B, N, D), by Euclidean distance of the directions (2 - 2 cosine, squared).
@@ -111,29 +95,253 @@ def cover(metric: Tensor, tokens: Tokens, keep: int | Tensor, radius: float | No
     if radius is not None and not 0 < radius <= 2:
         raise InputError(f"Expected 'radius' in (0, 2] (got {radius!r}): it is a distance of unit vectors.")
     rows = Rows.of(metric, tokens, keep)
-    unit, mask = rows.unit(), rows.mask
-    records = torch.arange(len(unit), device=unit.device)
-    distance = torch.where(mask, torch.inf, -torch.inf)  # squared, to the nearest centre; -inf = cannot become one
+    return farthest_first(rows.unit(), rows, radius)
+
+
+def dbscan(
+    metric: Tensor, tokens: Tokens, keep: int | Tensor | Keep, radius: float | None = None, neighbours: int = 5
+) -> Grouping:
+    """Density-connected groups: tokens linked by steps no longer than a radius among tokens dense at that radius.
+
+    A token is dense at a radius that reaches its `neighbours` nearest tokens, itself included. Tokens that are not
+    dense stay alone: nothing is dropped. (This is DBSCAN without its border points, which are a matter of order.)
+    Law: without `radius` the record's own radius that leaves exactly `keep` groups; with it the groups of that radius,
+    or of a larger one if they are more than `keep`. Numbered by their first token.
+    Facts: global; order of first tokens; count exact, with a radius at most keep; O(N^2 D) time, O(N^2) memory; on the
+    CPU (SciPy).
+
+    Args:
+        metric: what Euclidean distance is measured on, (B, N, D), in units of the record's spread.
+        tokens: the batch; padding is left out.
+        keep: groups per record, an int or (B,); the upper bound if `radius` is given.
+        radius: the epsilon of DBSCAN, in units of the record's root-mean-square distance to its mean.
+        neighbours: the min_samples of DBSCAN.
+
+    Raises:
+        InputError: `keep` outside [1, tokens of the record], no such radius, or not enough memory.
+
+    Reference: A density-based algorithm for discovering clusters (Ester et al., 1996),
+    https://cdn.aaai.org/KDD/1996/KDD96-037.pdf; all radii from one tree: Campello et al., 2013,
+    https://doi.org/10.1007/978-3-642-37456-2_14.
+
+    Example:
+        >>> import torch
+        >>> x = torch.tensor([[[0.0], [5.0], [0.1], [5.3], [9.0]]])
+        >>> tokens = Tokens(x, torch.arange(5.0).view(1, 5, 1), torch.ones(1, 5), torch.arange(5)[None])
+        >>> dbscan(x, tokens, keep=3, neighbours=2).labels
+        tensor([[0, 1, 0, 1, 2]])
+    """
+    if (radius is not None and not radius > 0) or not isinstance(neighbours, int) or neighbours < 1:
+        raise InputError(f"Expected 'radius' > 0 and 'neighbours' >= 1 (got {radius!r} and {neighbours!r}).")
+    rows = Rows.of(metric, tokens, keep)
+    x, labels = _in_spreads(rows).cpu().nan_to_num(0, 0, 0), torch.full_like(rows.mask, -1, dtype=torch.long)
+    for record, (count, wanted) in enumerate(zip(rows.counts.tolist(), rows.keep.tolist(), strict=True)):
+        if count:
+            tree = tree_of(_reachability(x[record, :count], min(neighbours, count)), "single")
+            labels[record, :count] = cut(tree, count, wanted, radius)
+    return rows.grouping(in_token_order(labels, rows.num_groups))
+
+
+def hdbscan(metric: Tensor, tokens: Tokens, keep: int | Tensor | Keep, smallest: int = 5) -> Grouping:
+    """Clusters that stay together over the widest range of densities; other tokens join the cluster nearest to them.
+
+    Law: at most `keep` groups, numbered by their first token; the smallest cluster size is doubled until they fit.
+    A record without clusters becomes one group.
+    Facts: global; order of first tokens; count at most keep, follows the data; O(N^2 D) time, O(N^2) memory; on the
+    CPU (scikit-learn).
+
+    Args:
+        metric: what Euclidean distance is measured on, (B, N, D).
+        tokens: the batch; padding is left out.
+        keep: the upper bound of groups per record, an int or (B,).
+        smallest: tokens a cluster must have.
+
+    Raises:
+        InputError: `keep` outside [1, tokens of the record], no such size, or not enough memory.
+
+    Reference: Density-based clustering based on hierarchical density estimates (Campello et al., 2013),
+    https://doi.org/10.1007/978-3-642-37456-2_14.
+
+    Example:
+        >>> import torch
+        >>> x = torch.tensor([0.0, 5.0, 0.1, 5.1, 0.2, 5.2]).view(1, 6, 1)
+        >>> tokens = Tokens(x, torch.arange(6.0).view(1, 6, 1), torch.ones(1, 6), torch.arange(6)[None])
+        >>> hdbscan(x, tokens, keep=4, smallest=2).labels
+        tensor([[0, 1, 0, 1, 0, 1]])
+    """
+    if not isinstance(smallest, int) or isinstance(smallest, bool) or smallest < 2:
+        raise InputError(f"Expected 'smallest' as an int >= 2 (got {smallest!r}).")
+    rows = Rows.of(metric, tokens, keep)
+    x, labels = _in_spreads(rows).cpu().nan_to_num(0, 0, 0), torch.full_like(rows.mask, -1, dtype=torch.long)
+    for record, (count, wanted) in enumerate(zip(rows.counts.tolist(), rows.keep.tolist(), strict=True)):
+        if count:
+            labels[record, :count] = _clusters(x[record, :count], wanted, smallest)
+    return rows.grouping(in_token_order(labels, rows.num_groups))
+
+
+def shift(
+    metric: Tensor,
+    tokens: Tokens,
+    keep: int | Tensor | Keep,
+    bandwidth: float | None = None,
+    reach: float | None = None,
+    steps: int = 10,
+) -> Grouping:
+    """Mean shift with a flat kernel: every token climbs to a peak of density; tokens of one peak are a group.
+
+    A token moves to the mean of all tokens within `bandwidth` in feature space and `reach` in position, `steps` times;
+    tokens that end within half a bandwidth of each other belong together.
+    Law: at most `keep` groups, numbered by their first token. Without `bandwidth` each record gets the smallest of a
+    geometric series of bandwidths that fits; with it, that one if it fits, else the next larger.
+    Facts: global; order of first tokens; count at most keep, follows the data; O(steps N^2 D) time for each bandwidth
+    tried, O(N) memory.
+
+    Args:
+        metric: what Euclidean distance is measured on, (B, N, D), in units of the record's spread.
+        tokens: the batch; its positions limit who counts as a neighbour.
+        keep: the upper bound of groups per record, an int or (B,).
+        bandwidth: radius of the kernel in feature space, in units of the record's root-mean-square spread.
+        reach: radius of the kernel in space, in the unit of the positions; None = everywhere.
+        steps: moves of every token.
+
+    Raises:
+        InputError: `keep` outside [1, tokens of the record], or no such bandwidth.
+
+    Reference: Mean shift: a robust approach toward feature space analysis (Comaniciu & Meer, 2002),
+    https://doi.org/10.1109/34.1000236.
+
+    Example:
+        >>> import torch
+        >>> x = torch.tensor([[[0.0], [5.0], [0.1], [5.3], [0.3]]])
+        >>> tokens = Tokens(x, torch.arange(5.0).view(1, 5, 1), torch.ones(1, 5), torch.arange(5)[None])
+        >>> shift(x, tokens, keep=5, bandwidth=0.5).labels
+        tensor([[0, 1, 0, 1, 0]])
+    """
+    for name, value in (("bandwidth", bandwidth), ("reach", reach)):
+        if value is not None and not value > 0:
+            raise InputError(f"Expected '{name}' > 0 or None (got {value!r}).")
+    rows = Rows.of(metric, tokens, keep)
+    x = _in_spreads(rows)
+    labels = torch.arange(x.shape[1], device=x.device).repeat(len(x), 1)
+    wide = rows.counts > rows.keep if bandwidth is None else rows.counts > 0  # records that still have to be grouped
+    radius = 1 / 32 if bandwidth is None else bandwidth
+    while bool(wide.any()):
+        everything = radius > 64  # no two tokens are that far apart, except for NaN
+        found = _climb(x, rows, radius, reach, steps) if not everything else torch.zeros_like(labels)
+        labels = torch.where(wide[:, None], found, labels)
+        sees = torch.zeros_like(labels).scatter(1, labels, 1) * 0
+        sees = sees.scatter(1, labels.where(rows.mask, labels[:, :1]), 1)
+        wide = wide & (sees.sum(1) > rows.keep)
+        radius *= 2**0.5
+    return rows.grouping(in_token_order(labels.masked_fill(~rows.mask, -1), x.shape[1]))
+
+
+def farthest_first(x: Tensor, rows: Rows, radius: float | None) -> Grouping:
+    """Centres by farthest point sampling among the rows of x, from the first token; others join the nearest."""
+    mask, count = rows.mask, x.shape[1]
+    records = torch.arange(len(x), device=x.device)
+    squares = torch.linalg.vecdot(x, x)
+    distance = torch.where(mask, torch.inf, -torch.inf).to(x.dtype)  # squared, to the nearest centre
     nearest = torch.zeros_like(mask, dtype=torch.long)
-    centre_of = torch.full((len(unit), rows.num_groups), -1, device=unit.device)
+    rank = torch.full_like(nearest, -1)
     for group in range(rows.num_groups):
         far = distance.argmax(1)
-        wanted = group < rows.keep
-        if radius is not None and group:
-            wanted &= distance[records, far] > radius**2
-        here = (unit - unit[records, far][:, None]).square().sum(-1)
+        wanted = (group < rows.keep) & ((distance[records, far] > (radius or 0.0) ** 2) | (group == 0))
+        centre = x[records, far]
+        here = squares + squares[records, far, None] - 2 * (x @ centre[:, :, None]).squeeze(-1)
         here[records, far] = -1.0  # a centre is its own, whatever ties with it
         closer = (here < distance) & mask & wanted[:, None]
         distance = torch.where(closer, here, distance)
-        nearest = torch.where(closer, group, nearest)
-        centre_of[:, group] = torch.where(wanted, far, -1)
-    opened = centre_of.masked_fill(centre_of < 0, unit.shape[1])  # unopened ones last
-    rank = opened.argsort(dim=1, stable=True).argsort(dim=1)  # in token order of the centres
-    return rows.grouping(rank.gather(1, nearest))
+        nearest = torch.where(closer, far[:, None], nearest)
+        rank[records, far] = torch.where(wanted, group, rank[records, far])
+    chosen = rank >= 0
+    if radius is None:  # equal tokens are covered before the budget is used: the rest of it is spread over them
+        chosen |= best(torch.zeros_like(distance).masked_fill(chosen | ~mask, -torch.inf), rows.keep - chosen.sum(1))
+    own = chosen.long().cumsum(1) - 1
+    before = _last_chosen(chosen)
+    alike = (x - take(x, before)).square().sum(2) <= distance.clamp(min=0) + 1e-12
+    joined = torch.where(alike & (before >= 0), before, nearest)
+    at = torch.arange(count, device=x.device).expand_as(joined)
+    return rows.grouping(own.gather(1, torch.where(chosen, at, joined)))
 
 
-def _minus_half_squares(x: Tensor, half: Tensor, records: slice, part: slice, y: Tensor, half_y: Tensor) -> Tensor:
-    """-|x_i - y_j|^2 / 2 for a block of rows, from one product: the larger, the nearer; -inf to padding."""
-    product = x[records, part] @ y[records].mT
-    own = half[records, part, None]
-    return product.sub_(half_y[records, None]).sub_(own.masked_fill(own.isinf(), 0))
+def _last_chosen(chosen: Tensor) -> Tensor:
+    """For each token the place of the last chosen one up to it; the first token is always chosen."""
+    at = torch.arange(chosen.shape[1], device=chosen.device).expand_as(chosen)
+    return torch.where(chosen, at, 0).cummax(1).values
+
+
+def _in_spreads(rows: Rows) -> Tensor:
+    """The metric around the record's mean, in units of its root-mean-square distance to it; 0 in padding."""
+    number = rows.counts.clamp(min=1)
+    x = rows.metric - rows.metric.sum(1, keepdim=True) / number[:, None, None]
+    x = x.masked_fill(~rows.mask[..., None], 0)
+    spread = torch.linalg.vector_norm(x, dim=(1, 2)) / number.sqrt()
+    return x / torch.where(spread > 0, spread, 1)[:, None, None]
+
+
+def _to_denser(left: Tensor, right: Tensor) -> Tensor:
+    """Distance of each row to the nearest one before it: with rows sorted by density, only a prefix is needed."""
+    wide = torch.promote_types(left.dtype, torch.float32)
+    found = torch.empty(left.shape[:2], dtype=wide, device=left.device)
+    for records, part in blocks(len(left), left.shape[1], left.shape[1]):
+        scores = left[records, part] @ right[records, : part.stop].mT
+        own = scores[..., part.start :]
+        own.masked_fill_(torch.ones(own.shape[-2:], dtype=torch.bool, device=own.device).triu_(), -torch.inf)
+        found[records, part] = scores.amax(2).to(wide)
+    return (-2 * found).clamp(min=0).sqrt()
+
+
+def _reachability(x: Tensor, neighbours: int) -> np.ndarray:
+    """Mutual reachability: the radius at which two tokens are both dense and in touch, condensed."""
+    from scipy.spatial.distance import squareform
+
+    squares = pair_distances(x)
+    square = np.sqrt(squareform(squares))
+    core = np.partition(square, neighbours - 1, axis=1)[:, neighbours - 1]
+    np.maximum(square, core[:, None], out=square)
+    np.maximum(square, core[None], out=square)
+    np.fill_diagonal(square, 0)
+    return squareform(square, checks=False)
+
+
+def _clusters(x: Tensor, keep: int, smallest: int) -> Tensor:
+    from sklearn.cluster import HDBSCAN
+    from sklearn.neighbors import NearestNeighbors
+
+    need_memory(8 * len(x) ** 2, f"the distances of {len(x):,} tokens")
+    while 2 <= smallest <= len(x):
+        labels = HDBSCAN(min_cluster_size=smallest, min_samples=min(smallest, len(x)), copy=True).fit_predict(x.numpy())
+        inside = labels >= 0
+        if inside.any() and labels.max() < keep:
+            near = NearestNeighbors(n_neighbors=1).fit(x[inside].numpy()).kneighbors(x.numpy(), return_distance=False)
+            return torch.from_numpy(labels[inside][near[:, 0]]).long()
+        smallest *= 2
+    return torch.zeros(len(x), dtype=torch.long)
+
+
+def _climb(x: Tensor, rows: Rows, radius: float, reach: float | None, steps: int) -> Tensor:
+    """Labels of the peaks that tokens reach: the first token that ended within half a bandwidth."""
+    here = x
+    for _ in range(steps):
+        moved = torch.empty_like(here)
+        for records, part in blocks(len(x), x.shape[1], x.shape[1]):
+            near = torch.cdist(here[records, part], x[records]) <= radius
+            near &= rows.mask[records, None]
+            if reach is not None:
+                near &= torch.cdist(rows.positions[records, part], rows.positions[records]) <= reach
+            weight = near.to(x.dtype)
+            moved[records, part] = weight @ x[records] / weight.sum(2, keepdim=True).clamp(min=1)
+        here = moved
+    labels = torch.empty(x.shape[:2], dtype=torch.long, device=x.device)
+    for records, part in blocks(len(x), x.shape[1], x.shape[1]):
+        near = torch.cdist(here[records, part], here[records]) <= radius / 2
+        near &= rows.mask[records, None]
+        if reach is not None:
+            near &= torch.cdist(rows.positions[records, part], rows.positions[records]) <= reach
+        own = torch.arange(part.start, part.stop, device=x.device)
+        near[..., own - part.start, own] = True
+        labels[records, part] = near.to(torch.uint8).argmax(2)
+    for _ in range(max(1, x.shape[1] - 1).bit_length()):
+        labels = labels.gather(1, labels)
+    return labels

@@ -1,28 +1,35 @@
 """Graph-based grouping: tokens are nodes, similarities are edges, groups are what the chosen edges connect."""
 
-from collections.abc import Callable
 from functools import partial
+from typing import Literal
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from tokred_sci.errors import InputError
-from tokred_sci.reduction.merge import flat_labels, sum_groups
-from tokred_sci.reduction.rows import Rows, best, blocks
-from tokred_sci.tokens import Grouping, Tokens
+from tokred_sci.reduction import chain as chains
+from tokred_sci.reduction.edges import chain_edges, contracted, matching, nearest_edges, space_edges
+from tokred_sci.reduction.linkage import cut, pair_distances, tree_of
+from tokred_sci.reduction.near import blocks, cosines, join_chosen, keep_ties, nearest
+from tokred_sci.reduction.rounds import in_rounds, join, join_halves
+from tokred_sci.reduction.rows import Keep, Rows, best, in_token_order, take
+from tokred_sci.tokens import Grouping, Tokens, can_look
 
 
-def bipartite(metric: Tensor, tokens: Tokens, keep: int | Tensor) -> Grouping:
+def bipartite(metric: Tensor, tokens: Tokens, keep: int | Tensor | Keep, half: bool = False) -> Grouping:
     """Bipartite soft matching: every other token may join its most similar token of the other half.
 
     One round removes at most half of the tokens; a smaller `keep` takes several rounds on the merged metric.
-    Law: exactly `keep` groups; a group lives where its first-half partner stood, so the order of tokens is that of
-    the kept ones. Global; O(N^2 D) time, O(N) memory.
+    Law: exactly `keep` groups; a group lives where its first-half partner stood.
+    Facts: global; order of kept tokens; count exact; O(N^2 D) time, O(N) memory.
 
     Args:
         metric: what similarity is measured on, (B, N, D), usually the attention keys.
         tokens: the batch; padding is left out.
         keep: groups per record, an int or (B,).
+        half: take similarities in bfloat16: faster where the processor has the units, near-ties may fall otherwise.
 
     Raises:
         InputError: `keep` outside [1, tokens of the record].
@@ -36,131 +43,288 @@ def bipartite(metric: Tensor, tokens: Tokens, keep: int | Tensor) -> Grouping:
         >>> bipartite(x, tokens, keep=2).labels
         tensor([[0, 0, 1, 1]])
     """
-    return _rounds(Rows.of(metric, tokens, keep), _match_all)
+    return in_rounds(Rows.of(metric, tokens, keep), partial(join_halves, half=half))
 
 
-def local(metric: Tensor, tokens: Tokens, keep: int | Tensor, width: int = 1, causal: bool = False) -> Grouping:
-    """Local merging: as `bipartite`, but only with partners a few places away, so that cost is linear in length.
+def energy(
+    metric: Tensor,
+    tokens: Tokens,
+    keep: int | Tensor | Keep,
+    margin: float = 0.5,
+    alpha: float = 1.0,
+    form: Literal["paper", "code"] = "paper",
+    half: bool = False,
+) -> Grouping:
+    """Graph energy: tokens with many alike (high energy) are matched and merged, isolated ones are left alone.
 
-    Law: exactly `keep` groups; with `width` 1 each is a run of neighbours, so the order of tokens is kept. Local;
-    O(N width D) time, O(N width) memory.
+    The energy of a token is the mean over all others of f(cosine similarity), with f(x) = x from `margin` on and
+    alpha (exp(x - margin) - 1) below. The 2 (N - keep) tokens of highest energy are dealt out in turn to two sets;
+    each of the first joins its most similar of the second. A `keep` below half takes several rounds.
+    Law: exactly `keep` groups; a group lives where its partner of the second set stood.
+    Facts: global; order of kept tokens; count exact; O(N^2 D) time, O(N) memory.
 
     Args:
         metric: what similarity is measured on, (B, N, D), usually the attention keys.
         tokens: the batch; padding is left out.
-        keep: groups per record, an int or (B,); a small one takes several rounds, each reaching further.
-        width: candidates to either side of a token, in one round.
-        causal: only partners before a token. (Which pairs merge first still depends on the whole record.)
+        keep: groups per record, an int or (B,).
+        margin: similarity from which two tokens count as alike; the paper lowers it from 0.9 to 0 over the layers.
+        alpha: weight of those that are not.
+        form: "paper" is its Eq. 4, as above; "code" is what its authors published, x - margin from `margin` on.
+        half: take similarities in bfloat16, see `bipartite`.
 
     Raises:
-        InputError: `keep` outside [1, tokens of the record], or no width.
+        InputError: `keep` outside [1, tokens of the record], or an argument out of range.
 
-    Reference: Efficient Time Series Processing for Transformers and State-Space Models through Token Merging
-    (Goetz et al., 2025), https://arxiv.org/abs/2405.17951, from the paper's description.
+    Reference: Accelerating Transformers with Spectrum-Preserving Token Merging (Tran et al., 2024),
+    https://arxiv.org/abs/2405.16148.
 
     Example:
         >>> import torch
-        >>> x = torch.tensor([[[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]]])
+        >>> x = torch.tensor([[[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.95, 0.1]]])
         >>> tokens = Tokens(x, torch.arange(4.0).view(1, 4, 1), torch.ones(1, 4), torch.arange(4)[None])
-        >>> local(x, tokens, keep=3).labels
-        tensor([[0, 0, 1, 2]])
+        >>> energy(x, tokens, keep=3).labels
+        tensor([[0, 2, 1, 2]])
     """
-    if not isinstance(width, int) or isinstance(width, bool) or width < 1:
-        raise InputError(f"Expected 'width' as an int >= 1 (got {width!r}).")
-    return _rounds(Rows.of(metric, tokens, keep), partial(_match_near, width=width, causal=causal))
+    if not -1 <= margin <= 1 or not alpha >= 0:
+        raise InputError(f"Expected 'margin' in [-1, 1] and 'alpha' >= 0 (got {margin!r} and {alpha!r}).")
+    if form not in ("paper", "code"):
+        raise InputError(f"Expected 'form' to be 'paper' or 'code' (got {form!r}).")
+    step = partial(_join_tops, margin=margin, alpha=alpha, bonus=margin if form == "paper" else 0.0, half=half)
+    return in_rounds(Rows.of(metric, tokens, keep), step)
 
 
-def links(metric: Tensor, tokens: Tokens, keep: int | Tensor) -> Grouping:
-    """Cut the `keep - 1` weakest links of the chain of tokens: single linkage along a sequence, in one pass.
+def knn(metric: Tensor, tokens: Tokens, keep: int | Tensor | Keep, neighbours: int = 8) -> Grouping:
+    """Heavy-edge matching on the graph of nearest neighbours in space: the most similar neighbours pair up first.
 
-    Law: exactly `keep` groups, each a run of neighbours, in their order; no other set of runs leaves a higher
-    weakest link uncut. Local (neighbours only); O(N D) time plus one sort of N numbers.
+    Law: exactly `keep` groups, grown by pairs of neighbours, so none can swallow the rest in a round; numbered by
+    their first token.
+    Facts: local in space; order of first tokens; count exact; O(N log N + N neighbours D) time; on the CPU (SciPy).
 
     Args:
-        metric: what cosine similarity of neighbours is measured on, (B, N, D).
-        tokens: the batch; padding is left out.
-        keep: groups per record, an int or (B,).
+        metric: what cosine similarity is measured on, (B, N, D).
+        tokens: the batch; its positions say who is near whom.
+        keep: groups per record, an int or (B,); a small one takes several rounds, each reaching further.
+        neighbours: nearest tokens in space each token may pair with.
 
     Raises:
-        InputError: `keep` outside [1, tokens of the record].
+        InputError: `keep` outside [1, tokens of the record], or no neighbours.
 
-    Reference: single linkage is the minimum spanning tree cut at its weakest edges (Gower & Ross, 1969),
-    https://doi.org/10.2307/2346439; on a chain the chain is that tree.
+    Reference: Weighted Graph Cuts without Eigenvectors (Dhillon et al., 2007),
+    https://doi.org/10.1109/TPAMI.2007.1115, its coarsening step.
+
+    Example:
+        >>> import torch
+        >>> x = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [0.9, 0.1], [0.1, 0.9]]])
+        >>> tokens = Tokens(x, torch.arange(4.0).view(1, 4, 1), torch.ones(1, 4), torch.arange(4)[None])
+        >>> knn(x, tokens, keep=2, neighbours=3).labels
+        tensor([[0, 1, 0, 1]])
+    """
+    if not isinstance(neighbours, int) or isinstance(neighbours, bool) or neighbours < 1:
+        raise InputError(f"Expected 'neighbours' as an int >= 1 (got {neighbours!r}).")
+    return contracted(Rows.of(metric, tokens, keep), partial(space_edges, neighbours=neighbours), matching)
+
+
+def contract(
+    metric: Tensor,
+    tokens: Tokens,
+    keep: int | Tensor | Keep,
+    graph: Literal["chain", "space"] | None = None,
+    neighbours: int = 8,
+) -> Grouping:
+    """Recursive nearest agglomeration: every token joins its most similar neighbour, again and again, in linear time.
+
+    The last round uses only as many of its edges as are needed, the most similar first.
+    Law: exactly `keep` groups, connected in the graph; on the chain they are runs, in their order. Every token moves
+    in every round, so no giant group grows as in single linkage.
+    Facts: local; order kept on the chain, else of first tokens; count exact; O(N log N + N D) time; on the CPU (SciPy).
+
+    Args:
+        metric: what cosine similarity is measured on, (B, N, D).
+        tokens: the batch.
+        keep: groups per record, an int or (B,).
+        graph: "chain" of tokens in order, or nearest neighbours in "space"; None = chain if places have one axis.
+        neighbours: nearest tokens in space each token may join.
+
+    Raises:
+        InputError: `keep` outside [1, tokens of the record], or an unknown graph.
+
+    Reference: Recursive Nearest Agglomeration (Hoyos-Idrobo et al., 2019), https://arxiv.org/abs/1609.04608.
 
     Example:
         >>> import torch
         >>> x = torch.tensor([[[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]]])
         >>> tokens = Tokens(x, torch.arange(4.0).view(1, 4, 1), torch.ones(1, 4), torch.arange(4)[None])
-        >>> links(x, tokens, keep=2).labels
+        >>> contract(x, tokens, keep=2).labels
         tensor([[0, 0, 1, 1]])
     """
+    if graph not in ("chain", "space", None) or not isinstance(neighbours, int) or neighbours < 1:
+        raise InputError(
+            f"Expected 'graph' to be 'chain', 'space' or None, and 'neighbours' >= 1 (got {graph!r}, {neighbours!r})."
+        )
     rows = Rows.of(metric, tokens, keep)
-    left, right = rows.metric[:, :-1], rows.metric[:, 1:]
-    squares = torch.linalg.vecdot(rows.metric, rows.metric)
-    lengths = (squares[:, :-1].sqrt() * squares[:, 1:].sqrt()).clamp(min=1e-30)
-    weakness = (-torch.linalg.vecdot(left, right) / lengths).masked_fill(~rows.mask[:, 1:], -torch.inf)
-    cut = best(weakness, (rows.keep - 1).clamp(min=0))
-    return rows.grouping(torch.nn.functional.pad(cut.long().cumsum(1), (1, 0)))
+    in_space = graph == "space" or (graph is None and tokens.positions.shape[2] > 1)
+    return contracted(rows, partial(space_edges, neighbours=neighbours) if in_space else chain_edges, nearest_edges)
 
 
-Match = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""`(leave, stay, real) -> (value, partner)`: the best partner in `stay` of each in `leave`, and how alike they are."""
+def agglomerative(
+    metric: Tensor,
+    tokens: Tokens,
+    keep: int | Tensor | Keep,
+    linkage: Literal["single", "average", "complete", "ward"] = "average",
+    chain: bool = False,
+) -> Grouping:
+    """Agglomerative clustering: the two closest groups become one until `keep` are left.
+
+    Distance is 1 - cosine; for "ward" it is the growth of squared error among unit vectors.
+    Law: exactly `keep` groups, numbered by their first token; with `chain` they are runs of neighbours, in their order.
+    Facts: global; order of first tokens; count exact; O(N^2 D) time, O(N^2) memory, with `chain` O(N D + N log N) and
+    O(N D); on the CPU (SciPy).
+
+    Args:
+        metric: what is compared, (B, N, D).
+        tokens: the batch; padding is left out.
+        keep: groups per record, an int or (B,).
+        linkage: distance of two groups: of their nearest, farthest, or average members, or Ward's.
+        chain: only neighbours in token order may join ("complete" is not offered there).
+
+    Raises:
+        InputError: `keep` outside [1, tokens of the record], an unknown linkage, or not enough memory.
+
+    Reference: Agglomerative Token Clustering (Haurum et al., 2024), https://arxiv.org/abs/2409.11923.
+
+    Example:
+        >>> import torch
+        >>> x = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [0.9, 0.1], [0.2, 0.9]]])
+        >>> tokens = Tokens(x, torch.arange(4.0).view(1, 4, 1), torch.ones(1, 4), torch.arange(4)[None])
+        >>> agglomerative(x, tokens, keep=2).labels, agglomerative(x, tokens, keep=3, chain=True).labels
+        (tensor([[0, 1, 0, 1]]), tensor([[0, 1, 2, 2]]))
+    """
+    offered = ("single", "average", "ward") if chain else ("single", "average", "complete", "ward")
+    if linkage not in offered:
+        raise InputError(f"Expected 'linkage' to be one of {', '.join(offered)} (got {linkage!r}).")
+    if chain and linkage == "single":
+        return chains.links(metric, tokens, keep)
+    rows = Rows.of(metric, tokens, keep)
+    labels = torch.full_like(rows.mask, -1, dtype=torch.long)
+    for record, (count, wanted) in enumerate(zip(rows.counts.tolist(), rows.keep.tolist(), strict=True)):
+        x = rows.unit()[record, :count].cpu().nan_to_num(0, 0, 0)
+        if chain:
+            labels[record, :count] = chains.ward(x, wanted, average=linkage == "average")
+        else:
+            distances = pair_distances(x)
+            tree = tree_of(np.sqrt(distances) if linkage == "ward" else distances / 2, linkage)
+            labels[record, :count] = cut(tree, count, wanted)
+    return rows.grouping(in_token_order(labels, rows.num_groups))
 
 
-def _rounds(rows: Rows, match: Match) -> Grouping:
-    """Every other token may join a partner, again and again on the merged metric, until each record has its budget."""
-    labels = torch.arange(rows.mask.shape[1], device=rows.mask.device).expand(rows.mask.shape)
-    unit, sizes, counts = rows.metric, rows.sizes, rows.counts
-    while bool((counts > rows.keep).any()):
-        target = torch.maximum(rows.keep, counts - counts // 2)  # a round can halve
-        unit = torch.nn.functional.normalize(unit, dim=-1, eps=1e-30)
-        step = _join_halves(unit, counts, target, match)
-        real = torch.arange(unit.shape[1], device=unit.device) < counts[:, None]
-        labels = step.masked_fill(~real, 0).gather(1, labels)
-        groups = max(rows.num_groups, unit.shape[1] - unit.shape[1] // 2)
-        index = flat_labels(step.masked_fill(~real, -1), groups)
-        merged = sum_groups(sizes, index, groups)
-        unit = sum_groups(unit * sizes[..., None], index, groups) / merged.clamp(min=1)[..., None]
-        sizes, counts = merged, target
-    return rows.grouping(labels)
+def rank(
+    metric: Tensor, tokens: Tokens, keep: int | Tensor | Keep, protect: float = 0.5, steps: int = 2, half: bool = False
+) -> Grouping:
+    """Weighted PageRank: the tokens that others attend to most are kept, the rest join the most similar of them.
+
+    The graph is the attention of the metric with itself, softmax(sqrt(D) cosine); importance flows along it for a
+    few steps. Of the `keep` most important tokens the upper share is protected: nobody joins it.
+    Law: exactly `keep` groups, each with one kept token; protected ones stay as they are.
+    Facts: global; order of kept tokens; count exact; O(steps N^2 D) time, O(N) memory.
+
+    Args:
+        metric: what attention is estimated on, (B, N, D), usually the attention keys.
+        tokens: the batch; padding is left out.
+        keep: groups per record, an int or (B,).
+        protect: share of the kept tokens that nobody may join, in [0, 1).
+        steps: steps of the power iteration.
+        half: take similarities in bfloat16, see `bipartite`.
+
+    Raises:
+        InputError: `keep` outside [1, tokens of the record], or an argument out of range.
+
+    Reference: Zero-TPrune (Wang et al., 2024), https://arxiv.org/abs/2305.17328; its second stage merges here
+    instead of pruning, and the attention is that of the metric, since layers do not hand theirs out.
+
+    Example:
+        >>> import torch
+        >>> x = torch.tensor([[[1.0, 0.0], [0.9, 0.1], [1.0, 0.1], [0.0, 1.0]]])
+        >>> tokens = Tokens(x, torch.arange(4.0).view(1, 4, 1), torch.ones(1, 4), torch.arange(4)[None])
+        >>> rank(x, tokens, keep=2).labels
+        tensor([[1, 0, 1, 1]])
+    """
+    if not 0 <= protect < 1 or not isinstance(steps, int) or steps < 1:
+        raise InputError(f"Expected 'protect' in [0, 1) and 'steps' >= 1 (got {protect!r} and {steps!r}).")
+    rows = Rows.of(metric, tokens, keep)
+    importance = attention_received(rows, steps, half)
+    chosen = best(importance, rows.keep)
+    closed = best(importance, (rows.keep * protect).long())
+    left, right = cosines(rows.unit(), rows.unit(), rows.mask, half)
+    return join_chosen(left, right, chosen, chosen & ~closed, rows)
 
 
-def _join_halves(unit: Tensor, counts: Tensor, target: Tensor, match: Match) -> Tensor:
-    """One round: labels (B, N) in which the `counts - target` odd tokens most like their partner have joined it."""
-    places = torch.arange(unit.shape[1], device=unit.device)
-    value, partner = match(unit[:, 1::2], unit[:, ::2], places[::2] < counts[:, None])
-    gone = best(value.masked_fill(places[1::2] >= counts[:, None], -torch.inf), counts - target)
-    kept = torch.ones_like(places, dtype=torch.bool).repeat(len(unit), 1)
-    kept[:, 1::2] = ~gone
-    labels = kept.long().cumsum(1) - 1
-    labels[:, 1::2] = torch.where(gone, labels.gather(1, 2 * partner), labels[:, 1::2])
-    return labels
+def attention_received(rows: Rows, steps: int, half: bool = False) -> Tensor:
+    """How much attention reaches each token after some steps of softmax(sqrt(D) cosine), (B, N); -inf in padding."""
+    unit = rows.unit()
+    left, right = cosines(unit, unit, None, half)
+    heat = unit.shape[2] ** 0.5
+    shift = 0.0 if half else 1.0  # half products are cosine - 1 already
+
+    def flow(weights: Tensor) -> Tensor:
+        out = torch.zeros_like(weights)
+        for records, part in blocks(len(left), left.shape[1], right.shape[1]):
+            kernel = ((left[records, part] @ right[records].mT).to(weights.dtype) - shift).mul_(heat).exp_()
+            out[records, part] = (kernel @ weights[records, :, None]).squeeze(-1)
+        return out
+
+    here = rows.mask.to(unit.dtype)
+    leaving = flow(here).clamp(min=1e-30)
+    received = here
+    for _ in range(steps):
+        received = flow(received / leaving) * here
+    return received.masked_fill(~rows.mask, -torch.inf)
 
 
-def _match_all(leave: Tensor, stay: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-    """Partners anywhere in the record, without ever holding N x N."""
-    value = leave.new_empty(leave.shape[:2])
-    partner = torch.empty_like(value, dtype=torch.long)
-    for records, part in blocks(len(leave), leave.shape[1], stay.shape[1]):
-        similarity = leave[records, part] @ stay[records].mT
-        similarity.masked_fill_(~real[records, None], -torch.inf)
-        value[records, part], partner[records, part] = similarity.max(-1)
-    return value, partner
+def _join_tops(
+    x: Tensor, counts: Tensor, target: Tensor, full: bool, margin: float, alpha: float, bonus: float, half: bool
+) -> Tensor:
+    """One round: of the tokens of highest energy, taken in turn, the first set joins the second."""
+    length = x.shape[1]
+    real = torch.arange(length, device=x.device) < counts[:, None]
+    heat = _energies(x, real, full, margin, alpha, bonus, half) / (counts - 1).clamp(min=1)[:, None]
+    grain = 16 * torch.finfo(x.dtype).eps  # equal tokens are equal whatever order their sums were taken in
+    heat = (heat / grain).round()
+    order = heat.masked_fill(~real, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    removed = counts - target
+    pairs = int(removed.max()) if can_look(x) else length // 2
+    if pairs == 0:
+        return torch.arange(length, device=x.device).expand(len(x), length)
+    leave, stay = order[:, : 2 * pairs : 2], order[:, 1 : 2 * pairs : 2]
+    own = torch.arange(pairs, device=x.device).expand_as(leave)
+    wanted = own < removed[:, None]
+    left, right = cosines(take(x, leave), take(x, stay), wanted, half)
+    value, partner = nearest(left, right)
+    partner = keep_ties(left, right, value, partner, own)
+    return join(length, 0, value.masked_fill(~wanted, -torch.inf), stay.gather(1, partner), counts, target, leave)
 
 
-def _match_near(leave: Tensor, stay: Tensor, real: Tensor, width: int, causal: bool) -> tuple[Tensor, Tensor]:
-    """Partners at most `width` places of `stay` to either side: one shifted product per place."""
-    count = leave.shape[1]
-    value = leave.new_full(leave.shape[:2], -torch.inf)
-    partner = torch.arange(count, device=leave.device).repeat(len(leave), 1)  # the one before, always there
-    for shift in range(1 - width, 1 if causal else 1 + width):  # token 2i + 1 against token 2(i + shift)
-        low, high = max(0, -shift), min(count, stay.shape[1] - shift)
-        if low >= high:
-            continue
-        there = slice(low + shift, high + shift)
-        similarity = torch.linalg.vecdot(leave[:, low:high], stay[:, there]).masked_fill(~real[:, there], -torch.inf)
-        better = similarity > value[:, low:high]
-        value[:, low:high] = torch.where(better, similarity, value[:, low:high])
-        index = torch.arange(there.start, there.stop, device=leave.device)
-        partner[:, low:high] = torch.where(better, index, partner[:, low:high])
-    return value, partner
+def _energies(x: Tensor, real: Tensor, full: bool, margin: float, alpha: float, bonus: float, half: bool) -> Tensor:
+    """Sum over all other tokens of f(cosine), (B, N): each pair of blocks once, since the matrix is symmetric."""
+    shift = -margin if not half else 1.0 - margin  # the product is then cosine - margin
+    one = x.new_ones(*x.shape[:2], 1)
+    left, right = torch.cat([x, one], -1), torch.cat([x, shift * one], -1)
+    if half:
+        left, right = cosines(x, x, None, half)
+    total = torch.zeros(x.shape[:2], dtype=x.dtype, device=x.device)
+    for records, part in blocks(len(x), x.shape[1], x.shape[1]):
+        scores = left[records, part] @ right[records, part.start :].mT
+        if half:
+            scores = scores.to(x.dtype).add_(shift)
+        above = (scores >= 0) if bonus else None
+        scores = F.elu_(scores, alpha)
+        if above is not None:
+            scores.add_(above, alpha=bonus)
+        if not full:
+            scores.mul_(real[records, None, part.start :])
+        rows_in = scores.shape[1]
+        scores.diagonal(dim1=1, dim2=2).zero_()
+        total[records, part] += scores.sum(2)
+        if scores.shape[2] > rows_in:
+            beyond = scores[:, :, rows_in:]
+            total[records, part.stop :] += beyond.sum(1) if full else (beyond * real[records, part, None]).sum(1)
+    return total

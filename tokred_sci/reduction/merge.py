@@ -1,33 +1,40 @@
 """`merge`, `unmerge`, `to_source`: the only code in the library that moves features between tokens."""
 
+from typing import Literal
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from tokred_sci.errors import InputError
-from tokred_sci.tokens import Grouping, Tokens
+from tokred_sci.tokens import Grouping, Tokens, can_look
+
+Combine = Literal["mean", "norm", "loudest"]
 
 
-def merge(tokens: Tokens, grouping: Grouping) -> Tokens:
+def merge(tokens: Tokens, grouping: Grouping, combine: Combine = "mean") -> Tokens:
     """Join the tokens of each group into one: features and positions by size-weighted mean, sizes by sum.
 
     Laws: mass is kept (`merged.sizes.sum() == tokens.sizes.sum()` unless the grouping drops tokens);
     `merge(unmerge(z)) == z`; `sizes == bincount(source)` before and after; padding has no effect, even with NaN
-    inside. Linear in time and memory; differentiable in features and positions.
+    inside. Linear in time and memory; differentiable in features, positions and `grouping.weights`.
 
     Args:
         tokens: (B, N, ...) tokens.
         grouping: group of each of the N tokens, as every function in `tokred_sci.reduction` returns it.
+        combine: "mean" weighs features by size; "norm" gives that mean the weighted mean of the members' norms, so
+            that merging does not shrink features; "loudest" takes the member of largest norm as it is.
 
     Returns:
         Tokens with N = `grouping.num_groups`; a group nobody joined is padding. Elements of dropped tokens
         (label -1) get source -1.
 
     Raises:
-        InputError: the grouping is for another batch.
+        InputError: the grouping is for another batch, or no such way to combine.
 
-    Reference: the size-weighted mean is that of Token Merging (Bolya et al., 2023),
-    https://arxiv.org/abs/2210.09461; the bookkeeping as a map instead of a matrix is ours.
+    References: the size-weighted mean is that of Token Merging (Bolya et al., 2023),
+    https://arxiv.org/abs/2210.09461; keeping the norm is the idea of Token Fusion (Kim et al., 2024),
+    https://arxiv.org/abs/2312.01026, which restores the largest norm; the bookkeeping as a map is ours.
 
     Example:
         >>> import torch
@@ -38,16 +45,27 @@ def merge(tokens: Tokens, grouping: Grouping) -> Tokens:
         ([2.0, 8.0], [[2.0, 1.0]], [[0, 0, 1]])
     """
     _check_same_batch(grouping, tokens.sizes)
+    if combine not in ("mean", "norm", "loudest"):
+        raise InputError(f"Expected 'combine' to be 'mean', 'norm' or 'loudest' (got {combine!r}).")
     groups = grouping.num_groups
     index = flat_labels(torch.where(tokens.mask, grouping.labels, -1), groups)
     sizes = sum_groups(tokens.sizes, index, groups)
-    held = tokens.source.clamp(min=0)
-    source = torch.where(tokens.source < 0, -1, grouping.labels.gather(1, held))
+    said, total = tokens.sizes, sizes
+    if grouping.weights is not None:
+        said = tokens.sizes * grouping.weights
+        total = sum_groups(said, index, groups)
+    if combine == "loudest":
+        features = _take_loudest(tokens.features, index, groups)
+    else:
+        features = _mean_groups(tokens.features, said, total, index)
+    if combine == "norm":
+        norms = torch.linalg.vector_norm(tokens.features, dim=-1, keepdim=True)
+        features = _with_norm(features, _mean_groups(norms, said, total, index))
     return Tokens(
-        features=_mean_groups(tokens.features, tokens.sizes, sizes, index),
+        features=features,
         positions=_mean_groups(tokens.positions, tokens.sizes, sizes, index),
         sizes=sizes,
-        source=source,
+        source=_take_labels(grouping.labels, tokens.source),
     )
 
 
@@ -98,15 +116,82 @@ def sum_groups(values: Tensor, index: Int[Tensor, " BN"], groups: int) -> Tensor
     """Sum (B, N, ...) values into (B, groups, ...) by `flat_labels`. One flat index_add: the fast path on a CPU."""
     batch = len(values)
     table = values.new_zeros(batch * groups + 1, *values.shape[2:])
-    return table.index_add(0, index, values.flatten(0, 1))[:-1].unflatten(0, (batch, groups))
+    return table.index_add_(0, index, values.flatten(0, 1))[:-1].unflatten(0, (batch, groups))
+
+
+def extent(tokens: Tokens, places: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The box each token covers: the smallest and the largest place of its elements, after any number of merges.
+
+    Args:
+        tokens: the batch.
+        places: where each source element is, (B, M, P); None = its index, which for a sequence is its place.
+
+    Returns:
+        Low and high corners, each (B, N, P); 0 for padding.
+
+    Raises:
+        InputError: places for other elements.
+
+    Example:
+        >>> import torch
+        >>> tokens = Tokens(torch.zeros(1, 2, 1), torch.zeros(1, 2, 1), torch.tensor([[3.0, 1.0]]),
+        ...                 torch.tensor([[0, 0, 1, 0]]))
+        >>> low, high = extent(tokens)
+        >>> low.flatten().tolist(), high.flatten().tolist()
+        ([0.0, 2.0], [3.0, 2.0])
+    """
+    source = tokens.source
+    if places is None:
+        places = torch.arange(source.shape[1], device=source.device).double().expand(source.shape)[..., None]
+    if places.ndim != 3 or places.shape[:2] != source.shape:
+        raise InputError(f"Expected 'places' of shape {(*source.shape, 'P')} (got {tuple(places.shape)}).")
+    batch, count, axes = *tokens.sizes.shape, places.shape[2]
+    index = flat_labels(source, count)[:, None].expand(-1, axes)
+    corners = []
+    for reduce in ("amin", "amax"):
+        table = places.new_zeros(batch * count + 1, axes)
+        table = table.scatter_reduce(0, index, places.flatten(0, 1), reduce, include_self=False)
+        corners.append(table[:-1].unflatten(0, (batch, count)))
+    return corners[0], corners[1]
 
 
 def _mean_groups(values: Tensor, weights: Tensor, totals: Tensor, index: Tensor) -> Tensor:
     """Weighted mean of each group, in float32 or better; a token alone in its group comes out bit-equal."""
     wide = torch.promote_types(values.dtype, torch.float32)
-    of_group = torch.cat([totals.flatten(), totals.new_ones(1)])[index].view_as(weights)
-    share = weights.to(wide) / of_group.to(wide)
+    totals = torch.where(totals > 0, totals, 1)
+    if _all_alike(weights):  # tokens of one size, as every tokenizer makes them: one pass less over the features
+        members = (totals / weights.max()).to(wide)
+        return (sum_groups(values.to(wide), index, totals.shape[1]) / members[..., None]).to(values.dtype)
+    share = weights.to(wide) / torch.cat([totals.flatten(), totals.new_ones(1)])[index].view_as(weights)
     return sum_groups(values.to(wide) * share[..., None], index, totals.shape[1]).to(values.dtype)
+
+
+def _all_alike(weights: Tensor) -> bool:
+    """Whether all weights that are not 0 are equal, where that can be seen without stalling a device."""
+    return can_look(weights) and not weights.requires_grad and bool(((weights == 0) | (weights == weights.max())).all())
+
+
+def _with_norm(mean: Tensor, norm: Tensor) -> Tensor:
+    """The direction of `mean` with this norm; members that cancel to nothing stay nothing."""
+    own = torch.linalg.vector_norm(mean, dim=-1, keepdim=True)
+    return mean * (norm / torch.where(own > 0, own, 1))
+
+
+def _take_loudest(features: Tensor, index: Tensor, groups: int) -> Tensor:
+    """The member of largest norm of each group, the first of equals."""
+    batch, count, dim = features.shape
+    norms = torch.linalg.vector_norm(features.detach(), dim=-1).nan_to_num(torch.inf).flatten()
+    loudest = norms.new_zeros(batch * groups + 1).scatter_reduce(0, index, norms, "amax", include_self=False)
+    place = torch.where(norms == loudest[index], torch.arange(len(norms), device=norms.device), batch * count)
+    first = index.new_full((batch * groups + 1,), batch * count).scatter_reduce(0, index, place, "amin")[:-1]
+    taken = features.flatten(0, 1)[first.clamp(max=batch * count - 1)]
+    return taken.masked_fill((first == batch * count)[:, None], 0).view(batch, groups, dim)
+
+
+def _take_labels(labels: Tensor, source: Tensor) -> Tensor:
+    """The group of each source element; -1 stays -1."""
+    taken = labels.gather(1, source.clamp(min=0))
+    return taken.masked_fill_(source < 0, -1)
 
 
 def _take(features: Tensor, index: Int[Tensor, "B K"]) -> Tensor:

@@ -1,0 +1,200 @@
+"""Graph-based grouping on the chain of tokens: neighbours in order are the edges, so cost is linear in length."""
+
+import heapq
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tokred_sci.errors import InputError
+from tokred_sci.reduction.rounds import in_rounds, join
+from tokred_sci.reduction.rows import Keep, Rows, best, dots
+from tokred_sci.tokens import Grouping, Tokens
+
+
+def links(metric: Tensor, tokens: Tokens, keep: int | Tensor | Keep) -> Grouping:
+    """Cut the `keep - 1` weakest links of the chain: exact single linkage along a sequence, in one pass.
+
+    Law: exactly `keep` groups, each a run of neighbours, in their order; no other set of runs leaves a higher
+    weakest link uncut.
+    Facts: local; order kept; count exact; O(ND) time plus one selection among N numbers.
+
+    Args:
+        metric: what cosine similarity of neighbours is measured on, (B, N, D).
+        tokens: the batch; padding is left out.
+        keep: groups per record, an int or (B,).
+
+    Raises:
+        InputError: `keep` outside [1, tokens of the record].
+
+    Reference: single linkage is the minimum spanning tree cut at its weakest edges (Gower & Ross, 1969),
+    https://doi.org/10.2307/2346439; on a chain the chain is that tree.
+
+    Example:
+        >>> import torch
+        >>> x = torch.tensor([[[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]]])
+        >>> tokens = Tokens(x, torch.arange(4.0).view(1, 4, 1), torch.ones(1, 4), torch.arange(4)[None])
+        >>> links(x, tokens, keep=2).labels
+        tensor([[0, 0, 1, 1]])
+    """
+    return chunks(metric, tokens, keep)
+
+
+def chunks(metric: Tensor, tokens: Tokens, keep: int | Tensor | Keep, threshold: float | None = None) -> Grouping:
+    """Dynamic chunking: a boundary wherever a token differs enough from the one before it.
+
+    The probability of a boundary is (1 - cosine similarity) / 2.
+    Law: each group is a run of neighbours, in their order; with `threshold` no two neighbours inside a group differ
+    by as much, unless `keep` was reached first; without it the threshold is whatever gives `keep` groups, so this is
+    `links`.
+    Facts: local; order kept; count at most keep, follows the data; O(ND) time plus one selection among N numbers.
+
+    Args:
+        metric: what cosine similarity of neighbours is measured on, (B, N, D).
+        tokens: the batch; padding is left out.
+        keep: groups per record, an int or (B,); the upper bound if `threshold` is given.
+        threshold: probability in [0, 1] from which there is a boundary; 0.5 in the paper, after learned projections.
+
+    Raises:
+        InputError: `keep` outside [1, tokens of the record], or no such threshold.
+
+    Reference: Dynamic Chunking for End-to-End Hierarchical Sequence Modeling (Hwang et al., 2025),
+    https://arxiv.org/abs/2507.07955, its routing without the learned projections.
+
+    Example:
+        >>> import torch
+        >>> x = torch.tensor([[[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [-1.0, 0.0]]])
+        >>> tokens = Tokens(x, torch.arange(4.0).view(1, 4, 1), torch.ones(1, 4), torch.arange(4)[None])
+        >>> chunks(x, tokens, keep=4, threshold=0.4).labels
+        tensor([[0, 0, 1, 2]])
+    """
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise InputError(f"Expected 'threshold' in [0, 1] (got {threshold!r}): it is the probability of a boundary.")
+    rows = Rows.of(metric, tokens, keep)
+    similar = rows.neighbours()
+    cut = best(-similar, (rows.keep - 1).clamp(min=0))
+    if threshold is not None:
+        cut &= (1 - similar) / 2 >= threshold
+    return rows.runs(cut)
+
+
+def local(metric: Tensor, tokens: Tokens, keep: int | Tensor | Keep, width: int = 1, causal: bool = False) -> Grouping:
+    """Local merging: as `bipartite`, but only with partners a few places away, so that cost is linear in length.
+
+    Law: exactly `keep` groups; with `width` 1 each is a run of neighbours, so the order of tokens is kept.
+    Facts: local; order kept with width 1, else of kept tokens; count exact; O(N width D) time, O(N width) memory.
+
+    Args:
+        metric: what similarity is measured on, (B, N, D), usually the attention keys.
+        tokens: the batch; padding is left out.
+        keep: groups per record, an int or (B,); a small one takes several rounds, each reaching further.
+        width: candidates to either side of a token, in one round.
+        causal: only partners before a token. (Which pairs merge first still depends on the whole record.)
+
+    Raises:
+        InputError: `keep` outside [1, tokens of the record], or no width.
+
+    Reference: Efficient Time Series Processing for Transformers and State-Space Models through Token Merging
+    (Goetz et al., 2025), https://arxiv.org/abs/2405.17951, from the paper's description.
+
+    Example:
+        >>> import torch
+        >>> x = torch.tensor([[[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]]])
+        >>> tokens = Tokens(x, torch.arange(4.0).view(1, 4, 1), torch.ones(1, 4), torch.arange(4)[None])
+        >>> local(x, tokens, keep=3).labels
+        tensor([[0, 1, 2, 2]])
+    """
+    if not isinstance(width, int) or isinstance(width, bool) or width < 1:
+        raise InputError(f"Expected 'width' as an int >= 1 (got {width!r}).")
+    return in_rounds(Rows.of(metric, tokens, keep), partial(_join_near, width=width, causal=causal))
+
+
+def ward(x: Tensor, keep: int, average: bool = False, table: int = 16) -> Tensor:
+    """Greedy agglomeration of one sequence (N, D) into `keep` runs: always the cheapest pair of neighbours next.
+
+    The cost of joining runs a and b follows from |sum over a|^2, |sum over b|^2 and |sum over both|^2. These come
+    from tables for runs of up to `table` tokens, filled by one recurrence, and from cumulative sums beyond: a merge
+    costs a few lookups and two pushes on a heap.
+
+    Args:
+        average: cost is the mean squared distance between members of a and b, not the growth in squared error.
+    """
+    count = len(x)
+    x = x.double()
+    squares = [x.new_zeros(count + 1), (x * x).sum(1)]  # squares[n][i] = |x_i + ... + x_(i + n - 1)|^2
+    for n in range(2, min(table, count) + 1):
+        ends = dots(x[None, : count - n + 1], x[None, n - 1 :])[0]
+        squares.append(squares[n - 1][1:] + squares[n - 1][:-1] - squares[n - 2][1:-1] + 2 * ends)
+    known = [row.tolist() for row in squares]
+    sums = F.pad(x, (0, 0, 1, 0)).cumsum(0).numpy() if keep < count else None
+
+    def square(start: int, end: int) -> float:
+        if end - start < len(known):
+            return known[end - start][start]
+        run = sums[end] - sums[start]
+        return float(run @ run)
+
+    def cost(start: int, middle: int, end: int) -> float:
+        a, b, both = square(start, middle), square(middle, end), square(start, end)
+        n, m = middle - start, end - middle
+        if average:
+            return -(both - a - b) / (n * m)  # unit vectors: 2 - 2 cosine, up to constants
+        return a / n + b / m - both / (n + m)
+
+    end, begin = list(range(1, count + 1)), list(range(-1, count))  # of the run that starts, ends here; -1 = none
+    first = -2 * dots(x[None, :-1], x[None, 1:])[0] if average else squares[1][1:] + squares[1][:-1] - squares[2] / 2
+    heap = list(zip(first.tolist(), range(count - 1), range(1, count), range(2, count + 1), strict=True))
+    heapq.heapify(heap)
+    for _ in range(count - keep):
+        while True:
+            _, left, middle, right = heapq.heappop(heap)
+            if end[left] == middle and begin[middle] == left and end[middle] == right:
+                break  # else one of the two has grown or gone since
+        end[left], begin[right], end[middle] = right, left, -1
+        if right < count:
+            heapq.heappush(heap, (cost(left, right, end[right]), left, right, end[right]))
+        if left > 0:
+            heapq.heappush(heap, (cost(begin[left], left, right), begin[left], left, right))
+    return (torch.tensor(end) > 0).long().cumsum(0) - 1
+
+
+def _join_near(unit: Tensor, counts: Tensor, target: Tensor, full: bool, width: int, causal: bool) -> Tensor:
+    """One round: odd tokens join the most similar even one at most `width` places of the even half away."""
+    leave, stay = unit[:, 1::2], unit[:, ::2]
+    shifts = torch.arange(1 - width, 1 if causal else 1 + width, device=unit.device)
+    band = _band(leave, stay, width) if width > 2 else _shifted(leave, stay, shifts)
+    index = torch.arange(leave.shape[1], device=unit.device)[:, None] + shifts
+    real = (index >= 0) & (2 * index < counts[:, None, None])
+    value, place = band[..., : len(shifts)].masked_fill(~real, -torch.inf).max(-1)
+    partner = 2 * (torch.arange(leave.shape[1], device=unit.device) + shifts[0] + place)
+    return join(unit.shape[1], 1, value, partner, counts, target)
+
+
+def _shifted(leave: Tensor, stay: Tensor, shifts: Tensor) -> Tensor:
+    """Similarity of token i of `leave` with token i + shift of `stay`, (B, n, shifts): one pass per shift."""
+    count = leave.shape[1]
+    columns = []
+    for shift in shifts.tolist():
+        low, high = max(0, -shift), max(0, -shift, min(count, stay.shape[1] - shift))
+        column = dots(leave[:, low:high], stay[:, low + shift : high + shift])
+        columns.append(F.pad(column, (low, count - high)))
+    return torch.stack(columns, -1)
+
+
+def _band(leave: Tensor, stay: Tensor, width: int) -> Tensor:
+    """The same for shifts from 1 - width to width: blocks of `leave` against overlapping blocks of `stay`.
+
+    The product of a block of s tokens with the s + 2 width - 1 around it holds the band as its diagonals.
+    """
+    batch, count = leave.shape[:2]
+    size = max(16, 2 * width)
+    number = -(-count // size)
+    span = size + 2 * width - 1
+    leave = F.pad(leave, (0, 0, 0, number * size - count)).unflatten(1, (number, size))
+    stay = F.pad(stay, (0, 0, width - 1, (number - 1) * size + span - (width - 1) - stay.shape[1]))
+    scores = leave @ stay.unfold(1, span, size)  # B number size span
+    diagonals = scores.contiguous().as_strided(
+        (batch, number, size, 2 * width), (number * size * span, size * span, span + 1, 1)
+    )
+    return diagonals.flatten(1, 2)[:, :count]

@@ -1,0 +1,64 @@
+"""Matching in rounds: pairs can at most halve a record, so a small budget takes several, each on the merged metric."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from tokred_sci.reduction.merge import flat_labels, sum_groups
+from tokred_sci.reduction.near import cosines, keep_ties, nearest
+from tokred_sci.reduction.rows import Rows, best, unit
+from tokred_sci.tokens import Grouping
+
+Step = Callable[[Tensor, Tensor, Tensor, bool], Tensor]
+"""`(unit, counts, target, full) -> labels`: join pairs of the (B, N, D) unit vectors until `target` tokens are left."""
+
+
+def in_rounds(rows: Rows, step: Step) -> Grouping:
+    """Repeat a step on the merged metric until each record has its budget."""
+    labels = torch.arange(rows.mask.shape[1], device=rows.mask.device).expand(rows.mask.shape)
+    x, sizes, counts, full = rows.unit(), rows.sizes, rows.counts, rows.full
+    for _ in range(math.ceil(math.log2(max(1, rows.rate)))):
+        target = torch.maximum(rows.keep, counts - counts // 2)
+        real = torch.arange(x.shape[1], device=x.device) < counts[:, None]
+        joined = step(x, counts, target, full).masked_fill(~real, 0)
+        labels = joined.gather(1, labels)
+        groups = max(rows.num_groups, x.shape[1] - x.shape[1] // 2)
+        index = flat_labels(joined.masked_fill(~real, -1), groups)
+        merged = sum_groups(sizes, index, groups)
+        x = unit(sum_groups(x * sizes[..., None], index, groups))
+        sizes, counts, full = merged, target, full and bool((target == groups).all())
+    return rows.grouping(labels)
+
+
+def join(
+    length: int, first: int, value: Tensor, partner: Tensor, counts: Tensor, target: Tensor, leave: Tensor | None = None
+) -> Tensor:
+    """Labels (B, length) in which the `counts - target` leaving tokens most like their partner have joined it.
+
+    Args:
+        first: without `leave`, every other token from here leaves.
+        value, partner: how alike each leaving token and its partner are, and the partner's place, (B, n).
+        leave: places of the leaving tokens, (B, n).
+    """
+    if leave is None:
+        leave = torch.arange(first, length, 2, device=value.device).expand(value.shape)
+    value = value.masked_fill(leave >= counts[:, None], -torch.inf)
+    gone = best(value, counts - target)
+    stays = torch.ones(len(value), length, dtype=torch.bool, device=value.device).scatter(1, leave, ~gone)
+    labels = stays.long().cumsum(1) - 1
+    return labels.scatter(1, leave, labels.gather(1, torch.where(gone, partner, leave)))
+
+
+def join_halves(x: Tensor, counts: Tensor, target: Tensor, full: bool, half: bool) -> Tensor:
+    """One round of bipartite soft matching: odd tokens join the most similar even one."""
+    leave, stay = x[:, 1::2], x[:, ::2]
+    if leave.shape[1] == 0:
+        return torch.zeros_like(x[..., 0], dtype=torch.long)
+    real = None if full else torch.arange(0, x.shape[1], 2, device=x.device) < counts[:, None]
+    left, right = cosines(leave, stay, real, half)
+    value, partner = nearest(left, right)
+    before = torch.arange(leave.shape[1], device=x.device).expand_as(partner)
+    partner = keep_ties(left, right, value, partner, before)
+    return join(x.shape[1], 1, value, 2 * partner, counts, target)
