@@ -127,7 +127,7 @@ def ward(x: Tensor, keep: int, average: bool = False, table: int = 16) -> Tensor
         ends = dots(x[None, : count - n + 1], x[None, n - 1 :])[0]
         squares.append(squares[n - 1][1:] + squares[n - 1][:-1] - squares[n - 2][1:-1] + 2 * ends)
     known = [row.tolist() for row in squares]
-    sums = F.pad(x, (0, 0, 1, 0)).cumsum(0).numpy() if keep < count else None
+    sums = F.pad(x, (0, 0, 1, 0)).cumsum(0).numpy()
 
     def square(start: int, end: int) -> float:
         if end - start < len(known):
@@ -159,16 +159,20 @@ def ward(x: Tensor, keep: int, average: bool = False, table: int = 16) -> Tensor
     return (torch.tensor(end) > 0).long().cumsum(0) - 1
 
 
-def _join_near(unit: Tensor, counts: Tensor, target: Tensor, full: bool, width: int, causal: bool) -> Tensor:
+def _join_near(x: Tensor, counts: Tensor, target: Tensor, full: bool, width: int, causal: bool) -> Tensor:
     """One round: odd tokens join the most similar even one at most `width` places of the even half away."""
-    leave, stay = unit[:, 1::2], unit[:, ::2]
-    shifts = torch.arange(1 - width, 1 if causal else 1 + width, device=unit.device)
-    band = _band(leave, stay, width) if width > 2 else _shifted(leave, stay, shifts)
-    index = torch.arange(leave.shape[1], device=unit.device)[:, None] + shifts
+    lengths = torch.linalg.vector_norm(x, dim=2)
+    lengths = torch.where(lengths > 0, lengths, 1)
+    leave, stay = x[:, 1::2], x[:, ::2]
+    shifts = torch.arange(1 - width, 1 if causal else 1 + width, device=x.device)
+    index = torch.arange(leave.shape[1], device=x.device)[:, None] + shifts
     real = (index >= 0) & (2 * index < counts[:, None, None])
-    value, place = band[..., : len(shifts)].masked_fill(~real, -torch.inf).max(-1)
-    partner = 2 * (torch.arange(leave.shape[1], device=unit.device) + shifts[0] + place)
-    return join(unit.shape[1], 1, value, partner, counts, target)
+    band = _band(leave, stay, width)[..., : len(shifts)] if width > 2 else _shifted(leave, stay, shifts)
+    partners = (2 * index).clamp(0, x.shape[1] - 1)
+    scores = band / lengths[:, partners]  # the length of the leaving token changes no choice of partner
+    value, place = scores.masked_fill(~real, -torch.inf).max(-1)
+    partner = 2 * (torch.arange(leave.shape[1], device=x.device) + shifts[0] + place)
+    return join(x.shape[1], 1, value / lengths[:, 1::2], partner, counts, target)
 
 
 def _shifted(leave: Tensor, stay: Tensor, shifts: Tensor) -> Tensor:

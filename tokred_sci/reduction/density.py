@@ -7,8 +7,10 @@ from torch import Tensor
 from tokred_sci.errors import InputError
 from tokred_sci.reduction.linkage import cut, pair_distances, tree_of
 from tokred_sci.reduction.near import FAR, blocks, closeness, highest, join_chosen
-from tokred_sci.reduction.rows import Keep, Rows, best, in_token_order, need_memory, take
-from tokred_sci.tokens import Grouping, Tokens
+from tokred_sci.reduction.rows import Keep, Rows, best, in_token_order, need_memory, places, take
+from tokred_sci.tokens import Grouping, Tokens, can_look
+
+LISTED = 8  # nearest tokens that density peaks remembers: most find a denser one, and a centre, among them
 
 
 def peaks(
@@ -49,19 +51,19 @@ def peaks(
     rows = Rows.of(metric, tokens, keep)
     x, mask, counts = _in_spreads(rows), rows.mask, rows.counts
     left, right = closeness(x, mask, half)
-    near = highest(left, right, min(neighbours, x.shape[1]))
-    near = near.masked_fill(near < -FAR / 2, 0).clamp(max=0)  # a record with fewer neighbours: what it has
-    density = 2 * near.sum(2) / counts.clamp(1, neighbours)[:, None]  # its logarithm
+    listed = min(max(neighbours, LISTED), x.shape[1])
+    near, index = highest(left, right, listed)
+    squares = near[..., :neighbours].masked_fill(near[..., :neighbours] < -FAR / 2, 0).clamp(max=0)
+    density = 2 * squares.sum(2) / counts.clamp(1, neighbours)[:, None]  # its logarithm
     density = density.masked_fill(~mask, -torch.inf)
     order = density.argsort(dim=1, descending=True, stable=True)
-    separation = _to_denser(take(left, order), take(right, order))
-    farthest = separation[:, 1:].masked_fill(separation[:, 1:] > FAR**0.5, 0).amax(1) if x.shape[1] > 1 else 1.0
-    separation[:, 0] = farthest
-    score = separation.log() + density.gather(1, order)
-    score = score.clamp(min=torch.finfo(x.dtype).min).masked_fill(~mask.gather(1, order), -torch.inf)
-    score[:, 0] = torch.inf  # the densest token is always a centre
-    chosen = best(torch.empty_like(score).scatter_(1, order, score), rows.keep)
-    return join_chosen(left, right, chosen, chosen, rows)
+    separation = _to_denser(left, right, near, index, order)
+    first = order[:, :1]
+    farthest = separation.masked_fill(~mask, 0).scatter(1, first, 0).amax(1, keepdim=True).clamp(min=1)
+    score = separation.scatter(1, first, farthest).log() + density
+    score = score.clamp(min=torch.finfo(x.dtype).min).masked_fill(~mask, -torch.inf)
+    chosen = best(score.scatter(1, first, torch.inf), rows.keep)  # the densest token is always a centre
+    return join_chosen(left, right, chosen, chosen, rows, near, index)
 
 
 def cover(metric: Tensor, tokens: Tokens, keep: int | Tensor | Keep, radius: float | None = None) -> Grouping:
@@ -221,19 +223,25 @@ def shift(
         if value is not None and not value > 0:
             raise InputError(f"Expected '{name}' > 0 or None (got {value!r}).")
     rows = Rows.of(metric, tokens, keep)
-    x = _in_spreads(rows)
-    labels = torch.arange(x.shape[1], device=x.device).repeat(len(x), 1)
-    wide = rows.counts > rows.keep if bandwidth is None else rows.counts > 0  # records that still have to be grouped
-    radius = 1 / 32 if bandwidth is None else bandwidth
-    while bool(wide.any()):
-        everything = radius > 64  # no two tokens are that far apart, except for NaN
-        found = _climb(x, rows, radius, reach, steps) if not everything else torch.zeros_like(labels)
-        labels = torch.where(wide[:, None], found, labels)
-        sees = torch.zeros_like(labels).scatter(1, labels, 1) * 0
-        sees = sees.scatter(1, labels.where(rows.mask, labels[:, :1]), 1)
-        wide = wide & (sees.sum(1) > rows.keep)
-        radius *= 2**0.5
-    return rows.grouping(in_token_order(labels.masked_fill(~rows.mask, -1), x.shape[1]))
+    x, count = _in_spreads(rows), metric.shape[1]
+    alone = torch.arange(count, device=x.device).expand(len(x), count)
+    free = bandwidth is not None
+    found = torch.where((rows.counts > rows.keep)[:, None] | free, 0, alone)
+    narrow, wide = torch.full_like(rows.counts, -1), torch.full_like(rows.counts, 24)  # does not fit, fits: all in one
+    for _ in range(5):  # halves the series
+        middle = ((narrow + wide) // 2).clamp(min=0)
+        tried = _climb(x, rows, (bandwidth or 1 / 32) * 2 ** (middle / 2).to(x.dtype), reach, steps)
+        fits = (_distinct(tried, rows) <= rows.keep) & (middle < wide)
+        found = torch.where((fits & (free | (rows.counts > rows.keep)))[:, None], tried, found)
+        wide = torch.where(fits, middle, wide)
+        narrow = torch.where(fits, narrow, torch.minimum(middle, wide - 1))
+    return rows.grouping(in_token_order(found.masked_fill(~rows.mask, -1), count))
+
+
+def _distinct(labels: Tensor, rows: Rows) -> Tensor:
+    """How many different labels each record's tokens have."""
+    seen = torch.zeros_like(rows.mask).scatter(1, labels.where(rows.mask, labels[:, :1]), True)
+    return seen.sum(1)
 
 
 def farthest_first(x: Tensor, rows: Rows, radius: float | None) -> Grouping:
@@ -280,15 +288,28 @@ def _in_spreads(rows: Rows) -> Tensor:
     return x / torch.where(spread > 0, spread, 1)[:, None, None]
 
 
-def _to_denser(left: Tensor, right: Tensor) -> Tensor:
-    """Distance of each row to the nearest one before it: with rows sorted by density, only a prefix is needed."""
-    wide = torch.promote_types(left.dtype, torch.float32)
-    found = torch.empty(left.shape[:2], dtype=wide, device=left.device)
-    for records, part in blocks(len(left), left.shape[1], left.shape[1]):
-        scores = left[records, part] @ right[records, : part.stop].mT
-        own = scores[..., part.start :]
-        own.masked_fill_(torch.ones(own.shape[-2:], dtype=torch.bool, device=own.device).triu_(), -torch.inf)
-        found[records, part] = scores.amax(2).to(wide)
+def _to_denser(left: Tensor, right: Tensor, near: Tensor, index: Tensor, order: Tensor) -> Tensor:
+    """Distance of each token to the nearest denser one: in its list of nearest, or else searched for.
+
+    With tokens sorted by density, only those before a token have to be searched.
+    """
+    rank = torch.empty_like(order).scatter_(
+        1, order, torch.arange(order.shape[1], device=order.device).expand_as(order)
+    )
+    denser = rank.gather(1, index.flatten(1)).view_as(index) < rank[..., None]
+    found = near.masked_fill(~denser, -torch.inf).amax(2)
+    lost = found.isinf().gather(1, order)  # in order of density
+    number = int(lost.sum(1).max()) if can_look(left) else order.shape[1]
+    if number:
+        ranks = places(lost, number)
+        left, right = take(left, order.gather(1, ranks)), take(right, order)
+        for records, part in blocks(len(left), number, right.shape[1]):
+            reach = ranks[records, part]
+            stop = int(reach.max()) + 1 if can_look(left) else right.shape[1]
+            scores = left[records, part] @ right[records, :stop].mT
+            scores.masked_fill_(torch.arange(stop, device=reach.device) >= reach[..., None], -torch.inf)
+            best_score = scores.amax(2).to(found.dtype)
+            found[records] = found[records].scatter(1, order[records].gather(1, reach), best_score)
     return (-2 * found).clamp(min=0).sqrt()
 
 
@@ -320,28 +341,29 @@ def _clusters(x: Tensor, keep: int, smallest: int) -> Tensor:
     return torch.zeros(len(x), dtype=torch.long)
 
 
-def _climb(x: Tensor, rows: Rows, radius: float, reach: float | None, steps: int) -> Tensor:
-    """Labels of the peaks that tokens reach: the first token that ended within half a bandwidth."""
+def _climb(x: Tensor, rows: Rows, radius: Tensor, reach: float | None, steps: int) -> Tensor:
+    """Labels of the peaks that tokens reach: the first token that ended within half a bandwidth (B,)."""
+
+    def near(here: Tensor, there: Tensor, records: slice, part: slice, share: float) -> Tensor:
+        inside = torch.cdist(here[records, part], there[records]) <= share * radius[records, None, None]
+        inside &= rows.mask[records, None]
+        if reach is not None:
+            inside &= torch.cdist(rows.positions[records, part], rows.positions[records]) <= reach
+        return inside
+
     here = x
     for _ in range(steps):
         moved = torch.empty_like(here)
         for records, part in blocks(len(x), x.shape[1], x.shape[1]):
-            near = torch.cdist(here[records, part], x[records]) <= radius
-            near &= rows.mask[records, None]
-            if reach is not None:
-                near &= torch.cdist(rows.positions[records, part], rows.positions[records]) <= reach
-            weight = near.to(x.dtype)
+            weight = near(here, x, records, part, 1.0).to(x.dtype)
             moved[records, part] = weight @ x[records] / weight.sum(2, keepdim=True).clamp(min=1)
         here = moved
     labels = torch.empty(x.shape[:2], dtype=torch.long, device=x.device)
     for records, part in blocks(len(x), x.shape[1], x.shape[1]):
-        near = torch.cdist(here[records, part], here[records]) <= radius / 2
-        near &= rows.mask[records, None]
-        if reach is not None:
-            near &= torch.cdist(rows.positions[records, part], rows.positions[records]) <= reach
         own = torch.arange(part.start, part.stop, device=x.device)
-        near[..., own - part.start, own] = True
-        labels[records, part] = near.to(torch.uint8).argmax(2)
+        met = near(here, here, records, part, 0.5)
+        met[..., own - part.start, own] = True
+        labels[records, part] = met.to(torch.uint8).argmax(2)
     for _ in range(max(1, x.shape[1] - 1).bit_length()):
         labels = labels.gather(1, labels)
     return labels

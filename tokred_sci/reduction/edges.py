@@ -50,8 +50,8 @@ def contracted(
 
 def chain_edges(positions: Tensor, counts: Tensor) -> Edges:
     batch, length, _ = positions.shape
-    left = torch.arange(batch * length).view(batch, length)[:, :-1]
-    left = left[torch.arange(1, length) < counts.cpu()[:, None]].numpy()
+    at = torch.arange(batch * length).view(batch, length)[:, :-1]
+    left = at[torch.arange(1, length) < counts.cpu()[:, None]].numpy()
     return left, left + 1
 
 

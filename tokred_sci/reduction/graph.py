@@ -12,9 +12,9 @@ from tokred_sci.errors import InputError
 from tokred_sci.reduction import chain as chains
 from tokred_sci.reduction.edges import chain_edges, contracted, matching, nearest_edges, space_edges
 from tokred_sci.reduction.linkage import cut, pair_distances, tree_of
-from tokred_sci.reduction.near import blocks, cosines, join_chosen, keep_ties, nearest
+from tokred_sci.reduction.near import cosines, join_chosen, keep_ties, nearest, sum_pairs
 from tokred_sci.reduction.rounds import in_rounds, join, join_halves
-from tokred_sci.reduction.rows import Keep, Rows, best, in_token_order, take
+from tokred_sci.reduction.rows import Keep, Rows, best, in_token_order, take, unit
 from tokred_sci.tokens import Grouping, Tokens, can_look
 
 
@@ -260,23 +260,19 @@ def rank(
 
 def attention_received(rows: Rows, steps: int, half: bool = False) -> Tensor:
     """How much attention reaches each token after some steps of softmax(sqrt(D) cosine), (B, N); -inf in padding."""
-    unit = rows.unit()
-    left, right = cosines(unit, unit, None, half)
-    heat = unit.shape[2] ** 0.5
-    shift = 0.0 if half else 1.0  # half products are cosine - 1 already
+    x = rows.unit()
+    heat = x.shape[2] ** 0.5
+    left, right = cosines(x, x, None, half)
+    shift = 0.0 if half else heat  # products in half are cosine - 1 already
 
-    def flow(weights: Tensor) -> Tensor:
-        out = torch.zeros_like(weights)
-        for records, part in blocks(len(left), left.shape[1], right.shape[1]):
-            kernel = ((left[records, part] @ right[records].mT).to(weights.dtype) - shift).mul_(heat).exp_()
-            out[records, part] = (kernel @ weights[records, :, None]).squeeze(-1)
-        return out
+    def kernel(scores: Tensor) -> Tensor:
+        return scores.mul_(heat).sub_(shift).exp_()
 
-    here = rows.mask.to(unit.dtype)
-    leaving = flow(here).clamp(min=1e-30)
+    here = rows.mask.to(x.dtype)
+    leaving = sum_pairs(left, right, here, kernel).clamp(min=1e-30)
     received = here
     for _ in range(steps):
-        received = flow(received / leaving) * here
+        received = sum_pairs(left, right, received / leaving, kernel) * here
     return received.masked_fill(~rows.mask, -torch.inf)
 
 
@@ -284,9 +280,9 @@ def _join_tops(
     x: Tensor, counts: Tensor, target: Tensor, full: bool, margin: float, alpha: float, bonus: float, half: bool
 ) -> Tensor:
     """One round: of the tokens of highest energy, taken in turn, the first set joins the second."""
-    length = x.shape[1]
+    length, x = x.shape[1], unit(x)
     real = torch.arange(length, device=x.device) < counts[:, None]
-    heat = _energies(x, real, full, margin, alpha, bonus, half) / (counts - 1).clamp(min=1)[:, None]
+    heat = _energies(x, real, margin, alpha, bonus, half) / (counts - 1).clamp(min=1)[:, None]
     grain = 16 * torch.finfo(x.dtype).eps  # equal tokens are equal whatever order their sums were taken in
     heat = (heat / grain).round()
     order = heat.masked_fill(~real, -torch.inf).argsort(dim=1, descending=True, stable=True)
@@ -297,34 +293,26 @@ def _join_tops(
     leave, stay = order[:, : 2 * pairs : 2], order[:, 1 : 2 * pairs : 2]
     own = torch.arange(pairs, device=x.device).expand_as(leave)
     wanted = own < removed[:, None]
-    left, right = cosines(take(x, leave), take(x, stay), wanted, half)
+    left, right = cosines(take(x, leave), take(x, stay), None if full and bool(wanted.all()) else wanted, half)
     value, partner = nearest(left, right)
     partner = keep_ties(left, right, value, partner, own)
     return join(length, 0, value.masked_fill(~wanted, -torch.inf), stay.gather(1, partner), counts, target, leave)
 
 
-def _energies(x: Tensor, real: Tensor, full: bool, margin: float, alpha: float, bonus: float, half: bool) -> Tensor:
-    """Sum over all other tokens of f(cosine), (B, N): each pair of blocks once, since the matrix is symmetric."""
-    shift = -margin if not half else 1.0 - margin  # the product is then cosine - margin
-    one = x.new_ones(*x.shape[:2], 1)
-    left, right = torch.cat([x, one], -1), torch.cat([x, shift * one], -1)
-    if half:
-        left, right = cosines(x, x, None, half)
-    total = torch.zeros(x.shape[:2], dtype=x.dtype, device=x.device)
-    for records, part in blocks(len(x), x.shape[1], x.shape[1]):
-        scores = left[records, part] @ right[records, part.start :].mT
-        if half:
-            scores = scores.to(x.dtype).add_(shift)
-        above = (scores >= 0) if bonus else None
-        scores = F.elu_(scores, alpha)
-        if above is not None:
-            scores.add_(above, alpha=bonus)
-        if not full:
-            scores.mul_(real[records, None, part.start :])
-        rows_in = scores.shape[1]
-        scores.diagonal(dim1=1, dim2=2).zero_()
-        total[records, part] += scores.sum(2)
-        if scores.shape[2] > rows_in:
-            beyond = scores[:, :, rows_in:]
-            total[records, part.stop :] += beyond.sum(1) if full else (beyond * real[records, part, None]).sum(1)
-    return total
+def _energies(x: Tensor, real: Tensor, margin: float, alpha: float, bonus: float, half: bool) -> Tensor:
+    """Sum of f(cosine) over all other tokens, (B, N).
+
+    With s = cosine - margin, f is s + bonus from 0 on and alpha (exp(s) - 1) below: three vectorised passes.
+    """
+    left, right = cosines(x, x, None, half)
+    shift = 1 - margin if half else -margin  # s = product + shift
+
+    def form(product: Tensor) -> Tensor:
+        above = F.threshold(product, -shift - 1e-7, -shift - bonus)  # s + bonus where s >= 0, else 0: less a constant
+        below = product.clamp_(max=-shift).add_(shift).exp_()
+        return above.add_(below, alpha=alpha)
+
+    here = real.to(x.dtype)
+    constant = shift + bonus - alpha
+    own = form(torch.linalg.vecdot(x, x) - (1.0 if half else 0.0))
+    return sum_pairs(left, right, here, form) - own + constant * (here.sum(1, keepdim=True) - 1)

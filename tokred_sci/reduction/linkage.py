@@ -20,8 +20,8 @@ def pair_distances(x: Tensor) -> np.ndarray:
     distances, done = np.empty(count * (count - 1) // 2), 0
     for start in range(0, count, 256):
         stop = min(start + 256, count)
-        block = squares[start:stop, None] + squares[start:] - 2 * (x[start:stop] @ x[start:].T)
-        block = block.masked_fill_(block < 1e-14 * squares.max(), 0).numpy()  # equal tokens are at distance 0
+        product = squares[start:stop, None] + squares[start:] - 2 * (x[start:stop] @ x[start:].T)
+        block = product.masked_fill_(product < 1e-14 * squares.max(), 0).numpy()  # equal tokens are at distance 0
         for row in range(stop - start):
             rest = count - start - row - 1
             distances[done : done + rest] = block[row, row + 1 :]

@@ -5,7 +5,7 @@ product is cosine similarity, or minus half a squared distance. The product is m
 second-level cache and reduced there at once.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -32,8 +32,7 @@ def cosines(left: Tensor, right: Tensor, real: Tensor | None, half: bool) -> tup
     shift = right.new_full((*right.shape[:2], 1), -1.0 if half else 0.0)
     if real is not None:
         shift = shift.masked_fill(~real[..., None], -8.0)
-    factors = torch.cat([left, one], -1), torch.cat([right, shift], -1)
-    return (factors[0].bfloat16(), factors[1].bfloat16()) if half else factors
+    return _factors([left], [one], half), _factors([right], [shift], half)
 
 
 def closeness(x: Tensor, real: Tensor, half: bool) -> tuple[Tensor, Tensor]:
@@ -43,27 +42,53 @@ def closeness(x: Tensor, real: Tensor, half: bool) -> tuple[Tensor, Tensor]:
     """
     norms = torch.linalg.vecdot(x, x).div(2).masked_fill(~real, FAR)[..., None]
     own = norms.masked_fill(~real[..., None], 0)
-    one = torch.ones_like(norms)
-    if not half:
-        return torch.cat([x, own, one], -1), torch.cat([x, -one, -norms], -1)
-    own_pieces, pieces = _pieces(own), _pieces(norms)
-    ones = one.expand_as(pieces)
-    return (
-        torch.cat([x, own_pieces, ones], -1).bfloat16(),
-        torch.cat([x, -ones, -pieces], -1).bfloat16(),
-    )
+    pieces, own_pieces = (_pieces(norms), _pieces(own)) if half else (norms, own)
+    one = torch.ones_like(pieces)
+    return _factors([x, own_pieces], [one], half), _factors([x, -one], [-pieces], half)
 
 
 def nearest(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
     """The highest score of each row and the first column that has it: (B, n) and (B, n)."""
-    value = torch.empty(left.shape[:2], dtype=torch.promote_types(left.dtype, torch.float32), device=left.device)
+    value = left.new_empty(left.shape[:2], dtype=_wide(left))
     index = torch.empty_like(value, dtype=torch.long)
     for records, part in blocks(len(left), left.shape[1], right.shape[1]):
         value[records, part], index[records, part] = _max_rows(left[records, part] @ right[records].mT)
     return value, index
 
 
-def join_chosen(left: Tensor, right: Tensor, chosen: Tensor, open_: Tensor, rows: Rows) -> Grouping:
+def highest(left: Tensor, right: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The `count` highest scores of each row and their columns, (B, n, count) both, from the highest."""
+    values = left.new_empty(*left.shape[:2], count, dtype=_wide(left))
+    index = torch.empty_like(values, dtype=torch.long)
+    for records, part in blocks(len(left), left.shape[1], right.shape[1]):
+        values[records, part], index[records, part] = _top_rows(left[records, part] @ right[records].mT, count)
+    return values, index
+
+
+def sum_pairs(left: Tensor, right: Tensor, weights: Tensor, form: Callable[[Tensor], Tensor]) -> Tensor:
+    """Sum over columns j of form(score of i with j) times the weight of j, (B, N), for scores that are symmetric.
+
+    Each pair of blocks is made once and read both ways.
+    """
+    total = torch.zeros_like(weights)
+    for records, part in blocks(len(left), left.shape[1], right.shape[1]):
+        scores = form((left[records, part] @ right[records, part.start :].mT).to(weights.dtype))
+        total[records, part] += (scores @ weights[records, part.start :, None]).squeeze(-1)
+        beyond = part.stop - part.start
+        if beyond < scores.shape[2]:
+            total[records, part.stop :] += (weights[records, None, part] @ scores[..., beyond:]).squeeze(1)
+    return total
+
+
+def join_chosen(
+    left: Tensor,
+    right: Tensor,
+    chosen: Tensor,
+    open_: Tensor,
+    rows: Rows,
+    near: Tensor | None = None,
+    index: Tensor | None = None,
+) -> Grouping:
     """The grouping in which every token that is not chosen joins the chosen and open token it scores highest with.
 
     Ties go to the one before it in token order.
@@ -72,24 +97,31 @@ def join_chosen(left: Tensor, right: Tensor, chosen: Tensor, open_: Tensor, rows
         left, right: factors of the score, (B, N, K); the last column of `left` is 1.
         chosen: tokens that make a group each, (B, N): `rows.keep` of them.
         open_: those of them that others may join.
+        near, index: if known, the highest scores of each token and where, from `highest`: most find theirs there.
     """
     own = chosen.long().cumsum(1) - 1
-    most = min(rows.num_groups, own.shape[1])
-    if can_look(left):
-        most = max(1, int(open_.sum(1).max()))
-    at = places(open_, most)
-    columns = take(right, at)
-    closed = ~open_.gather(1, at)
-    columns = torch.cat([columns[..., :-1], columns[..., -1:].masked_fill(closed[..., None], -FAR)], -1)
-    rest = places(~chosen & rows.mask, own.shape[1])
-    if can_look(left):
-        rest = rest[:, : int((~chosen & rows.mask).sum(1).max())]
-    score, near = nearest(take(left, rest), columns)
-    before = (open_.long().cumsum(1) - 1).clamp(min=0).gather(1, rest).clamp(max=most - 1)
-    near = keep_ties(take(left, rest), columns, score, near, before)
-    joined = own.gather(1, at.gather(1, near))
-    spare = (~chosen & rows.mask).gather(1, rest)
-    return rows.grouping(own.scatter(1, rest, torch.where(spare, joined, own.gather(1, rest))))
+    score = torch.full(own.shape, -torch.inf, dtype=_wide(left), device=left.device)
+    host = torch.zeros_like(own)
+    if near is not None and index is not None:
+        listed = open_.gather(1, index.flatten(1)).view_as(index)
+        score, place = near.masked_fill(~listed, -torch.inf).max(2)
+        host = index.gather(2, place[..., None]).squeeze(2)
+    lost = score.isinf() & ~chosen & rows.mask
+    number = int(lost.sum(1).max()) if can_look(left) else own.shape[1]
+    if number:
+        at = places(open_, max(1, int(open_.sum(1).max())) if can_look(left) else min(rows.num_groups, own.shape[1]))
+        closed = ~open_.gather(1, at)[..., None]
+        columns = take(right, at)
+        columns = torch.cat([columns[..., :-1], columns[..., -1:].masked_fill(closed, -FAR)], -1)
+        rest = places(lost, number)
+        value, found = nearest(take(left, rest), columns)
+        found = torch.where(lost.gather(1, rest), at.gather(1, found), host.gather(1, rest))
+        score, host = score.scatter(1, rest, value), host.scatter(1, rest, found)
+    step = torch.arange(own.shape[1], device=own.device).expand_as(own)
+    before = torch.where(open_, step, 0).cummax(1).values
+    before = torch.where(open_.gather(1, before), before, host)
+    host = torch.where(chosen, step, keep_ties(left, right, score, host, before))
+    return rows.grouping(own.gather(1, host))
 
 
 def keep_ties(left: Tensor, right: Tensor, score: Tensor, near: Tensor, favourite: Tensor) -> Tensor:
@@ -101,15 +133,6 @@ def keep_ties(left: Tensor, right: Tensor, score: Tensor, near: Tensor, favourit
     alike = torch.linalg.vecdot(left.to(wide), take(right, favourite).to(wide))
     slack = 8 * torch.finfo(left.dtype).eps
     return torch.where(alike >= score - slack, favourite, near)
-
-
-def highest(left: Tensor, right: Tensor, count: int) -> Tensor:
-    """The `count` highest scores of each row, (B, n, count), in no order."""
-    wide = torch.promote_types(left.dtype, torch.float32)
-    values = torch.empty(*left.shape[:2], count, dtype=wide, device=left.device)
-    for records, part in blocks(len(left), left.shape[1], right.shape[1]):
-        values[records, part] = _top_rows(left[records, part] @ right[records].mT, count)
-    return values
 
 
 def _max_rows(scores: Tensor) -> tuple[Tensor, Tensor]:
@@ -146,15 +169,45 @@ def blocks(batch: int, rows: int, columns: int, floats: int = 1 << 21) -> Iterat
             yield slice(record, min(record + records, batch)), slice(row, min(row + height, rows))
 
 
-def _top_rows(scores: Tensor, count: int) -> Tensor:
+def _top_rows(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The `count` highest of the last axis and their places: chunks by their maximum first, then inside those."""
     columns = scores.shape[-1]
     whole = columns - columns % CHUNK
     if torch.compiler.is_compiling() or whole <= 2 * CHUNK * count:
-        return scores.topk(count, -1, sorted=False).values
+        return _top_few(scores, count)
     chunked = scores[..., :whole].unflatten(-1, (-1, CHUNK))
-    best = chunked.amax(-1).topk(count, -1, sorted=False).indices
-    few = chunked.gather(-2, best[..., None].expand(*best.shape, CHUNK)).flatten(-2)
-    return torch.cat([few, scores[..., whole:]], -1).topk(count, -1, sorted=False).values
+    chunk = _top_few(chunked.amax(-1), count)[1]
+    few = chunked.gather(-2, chunk[..., None].expand(*chunk.shape, CHUNK)).flatten(-2)
+    value, place = _top_few(torch.cat([few, scores[..., whole:]], -1), count)
+    inside = chunk.gather(-1, (place // CHUNK).clamp(max=count - 1)) * CHUNK + place % CHUNK
+    return value, torch.where(place < count * CHUNK, inside, place - count * CHUNK + whole)
+
+
+def _top_few(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """As `topk`, but by taking the maximum out again and again: far less work for a few of a short row."""
+    if torch.compiler.is_compiling():
+        found = scores.topk(count, -1)
+        return found.values, found.indices
+    values, places = [], []
+    for _ in range(count):
+        value, place = scores.max(-1, keepdim=True)
+        scores.scatter_(-1, place, -torch.inf)
+        values.append(value)
+        places.append(place)
+    return torch.cat(values, -1), torch.cat(places, -1)
+
+
+def _wide(x: Tensor) -> torch.dtype:
+    return torch.promote_types(x.dtype, torch.float32)
+
+
+def _factors(columns: list[Tensor], last: list[Tensor], half: bool) -> Tensor:
+    """Columns side by side, `last` at the end; in bfloat16 filled up to the multiple of 32 that its units work in."""
+    if not half:
+        return torch.cat([*columns, *last], -1)
+    width = sum(column.shape[-1] for column in (*columns, *last))
+    fill = columns[0].new_zeros(*columns[0].shape[:2], -width % 32)
+    return torch.cat([*columns, fill, *last], -1).bfloat16()
 
 
 def _pieces(norms: Tensor) -> Tensor:

@@ -12,13 +12,13 @@ from tokred_sci.reduction.rows import Rows, best, unit
 from tokred_sci.tokens import Grouping
 
 Step = Callable[[Tensor, Tensor, Tensor, bool], Tensor]
-"""`(unit, counts, target, full) -> labels`: join pairs of the (B, N, D) unit vectors until `target` tokens are left."""
+"""`(x, counts, target, full) -> labels`: join pairs of the (B, N, D) metric until `target` tokens are left."""
 
 
 def in_rounds(rows: Rows, step: Step) -> Grouping:
     """Repeat a step on the merged metric until each record has its budget."""
     labels = torch.arange(rows.mask.shape[1], device=rows.mask.device).expand(rows.mask.shape)
-    x, sizes, counts, full = rows.unit(), rows.sizes, rows.counts, rows.full
+    x, sizes, counts, full = rows.metric, rows.sizes, rows.counts, rows.full
     for _ in range(math.ceil(math.log2(max(1, rows.rate)))):
         target = torch.maximum(rows.keep, counts - counts // 2)
         real = torch.arange(x.shape[1], device=x.device) < counts[:, None]
@@ -27,7 +27,7 @@ def in_rounds(rows: Rows, step: Step) -> Grouping:
         groups = max(rows.num_groups, x.shape[1] - x.shape[1] // 2)
         index = flat_labels(joined.masked_fill(~real, -1), groups)
         merged = sum_groups(sizes, index, groups)
-        x = unit(sum_groups(x * sizes[..., None], index, groups))
+        x = sum_groups(unit(x) * sizes[..., None], index, groups)
         sizes, counts, full = merged, target, full and bool((target == groups).all())
     return rows.grouping(labels)
 
@@ -53,7 +53,7 @@ def join(
 
 def join_halves(x: Tensor, counts: Tensor, target: Tensor, full: bool, half: bool) -> Tensor:
     """One round of bipartite soft matching: odd tokens join the most similar even one."""
-    leave, stay = x[:, 1::2], x[:, ::2]
+    leave, stay = unit(x[:, 1::2]), unit(x[:, ::2])
     if leave.shape[1] == 0:
         return torch.zeros_like(x[..., 0], dtype=torch.long)
     real = None if full else torch.arange(0, x.shape[1], 2, device=x.device) < counts[:, None]
