@@ -55,12 +55,16 @@ def demo(
 
 
 @app.command()
-def methods() -> None:
-    """List the reduction methods, one line each."""
-    from tokred_sci.experiment import REDUCTIONS
+def methods(
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="As the table of README.md, with costs and links.")
+    ] = False,
+) -> None:
+    """The table of reduction methods."""
+    from tokred_sci.methods import as_markdown, as_text
+    from tokred_sci.methods import methods as rows
 
-    for name, function in REDUCTIONS.items():
-        typer.echo(f"{name:12} {(function.__doc__ or '').splitlines()[0]}")
+    typer.echo(as_markdown(rows()) if markdown else as_text(rows()))
 
 
 @app.command()

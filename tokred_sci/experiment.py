@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from tokred_sci.errors import InputError
 from tokred_sci.models.embed import EmbedDNA, EmbedPoints, EmbedSeries, EmbedVocabulary
-from tokred_sci.models.encoder import Encoder, Group, Metric
+from tokred_sci.models.encoder import Encoder, Metric
 from tokred_sci.models.heads import Classify, Forecast, PerElement, Pool, Reconstruct
-from tokred_sci.reduction import budget, chain, control, density, graph, space
+from tokred_sci.models.soft import SoftGroups
+from tokred_sci.reduction import budget, chain, control, density, graph, space, where
 from tokred_sci.tokenizers.dna import DNATokenizer
 from tokred_sci.tokenizers.points import PointTokenizer
 from tokred_sci.tokenizers.series import SeriesTokenizer
@@ -48,6 +49,8 @@ REDUCTIONS = {
     "hdbscan": density.hdbscan,
     "shift": density.shift,
 }
+LEARNED = {"soft": SoftGroups}
+"""Methods with weights: built from the metric's width and the options."""
 TOKENIZERS = {"dna": DNATokenizer, "points": PointTokenizer, "series": SeriesTokenizer}
 HEADS = ("classify", "per-element", "forecast", "reconstruct")
 
@@ -58,10 +61,19 @@ class Reduce:
 
     Args:
         block: number of the encoder block, from 0.
-        method: a name in `REDUCTIONS`.
+        method: a name in `REDUCTIONS` or `LEARNED`.
         keep: tokens to keep: a whole number, or a share of the record's real tokens.
         threshold: instead of `keep`, the cosine similarity from which neighbours are alike (`budget.threshold`).
         options: further arguments of the method, e.g. {"neighbours": 5}.
+        window: merge only within windows of this many tokens (`where.windows`).
+        along: what windows run along: token "order", or the space-filling "curve" of the positions.
+        radius: instead of `window`, merge only within cells so narrow that no two tokens of a group are farther apart,
+            in the positions' unit (`where.cells`).
+        protect: share of the tokens, those of largest norm, that stays as it is (`where.protect`).
+
+    Raises:
+        InputError: (by `build`) an unknown method, settings that exclude each other or are out of range, or `window`,
+            `radius` or `protect` with a learned method: it works on whole records only.
     """
 
     block: int
@@ -69,10 +81,14 @@ class Reduce:
     keep: int | float | None = None
     threshold: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    window: int | None = None
+    along: Literal["order", "curve"] = "order"
+    radius: float | None = None
+    protect: float | None = None
 
-    def build(self) -> tuple[Group, budget.Budget]:
-        """The pair (grouping function, budget) that `Encoder` takes."""
-        group = _named("method", self.method, REDUCTIONS)
+    def build(self, width: int) -> tuple[where.Group, budget.Budget]:
+        """The pair (grouping function, budget) that `Encoder` takes, for a metric of this width."""
+        method = _named("method", self.method, {**REDUCTIONS, **LEARNED})
         options = dict(self.options)
         if self.method == "random":  # other borders at every call, yet the same at every run
             options["generator"] = torch.Generator().manual_seed(options.pop("seed", 0))
@@ -82,7 +98,28 @@ class Reduce:
             fitted = budget.threshold(self.threshold)
         else:
             raise InputError(f"Expected either 'keep' or 'threshold' (got {self.keep!r} and {self.threshold!r}).")
-        return partial(group, **options) if options else group, fitted
+        if self.method in LEARNED:
+            return self._everywhere(method(width, **options)), fitted
+        return self._where(partial(method, **options) if options else method), fitted
+
+    def _everywhere(self, group: where.Group) -> where.Group:
+        if (self.window, self.radius, self.protect, self.along) != (None, None, None, "order"):
+            raise InputError(
+                f"Expected no 'window', 'along', 'radius' or 'protect' with the learned method {self.method!r}: it "
+                "works on whole records. Use `Encoder(window=...)` to bound attention, or another method."
+            )
+        return group
+
+    def _where(self, group: where.Group) -> where.Group:
+        if self.window is not None and self.radius is not None:
+            raise InputError(f"Expected 'window' or 'radius', not both (got {self.window!r} and {self.radius!r}).")
+        if self.window is None and self.along != "order":
+            raise InputError(f"Expected 'along' with a 'window' only (got {self.along!r} without one).")
+        if self.window is not None:
+            group = where.within(group, where.windows(self.window, self.along))
+        if self.radius is not None:
+            group = where.within(group, where.cells(self.radius))
+        return group if self.protect is None else where.protect(group, where.loudest(self.protect))
 
 
 @dataclass(frozen=True)
@@ -145,6 +182,7 @@ class Model(nn.Module):
         super().__init__()
         self.config = config
         self.tokenizer = _named("domain", config.domain, TOKENIZERS)(**config.tokenizer)
+        width = config.dim // config.heads if config.metric == "keys" else config.dim
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.embed = self._embed()
@@ -152,7 +190,7 @@ class Model(nn.Module):
                 config.dim,
                 config.depth,
                 config.heads,
-                {step.block: step.build() for step in config.reduce},
+                {step.block: step.build(width) for step in config.reduce},
                 config.size_exponent,
                 config.window,
                 config.unit,

@@ -1,21 +1,19 @@
 """The one encoder every domain shares: pre-norm Transformer blocks that may merge tokens half-way through."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from tokred_sci.errors import InputError
 from tokred_sci.models.attention import Attention
 from tokred_sci.reduction.budget import Budget, as_budget
 from tokred_sci.reduction.merge import merge
-from tokred_sci.tokens import Grouping, Tokens
-
-Group = Callable[[Tensor, Tokens, Tensor], Grouping]
-"""`(metric, tokens, keep) -> Grouping`: any function of `tokred_sci.reduction`, or your own."""
+from tokred_sci.reduction.where import Group
+from tokred_sci.tokens import Tokens
 
 Metric = Literal["keys", "features"]
 
@@ -25,7 +23,8 @@ class Block(nn.Module):
 
     Args:
         dim, heads, size_exponent, window, qk_norm: see `Attention`.
-        reduce: a grouping function and its budget, or None.
+        reduce: a grouping function (of `tokred_sci.reduction`, or your own) and its budget, or None. A function that is
+            a module, as `SoftGroups`, becomes part of the block: it trains, moves and is saved with it.
         metric: what grouping compares: the attention "keys" (mean over heads), or the layer-normalised "features".
         dropout: share of features dropped on both residual branches in training.
     """
@@ -43,6 +42,7 @@ class Block(nn.Module):
     ):
         super().__init__()
         self.reduce, self.metric = reduce, metric
+        self.learned = reduce[0] if reduce is not None and isinstance(reduce[0], nn.Module) else None
         self.norm_attention, self.norm_mlp = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.attention = Attention(dim, heads, size_exponent, window, qk_norm)
         self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tokred_sci.errors import InputError
 from tokred_sci.reduction.rounds import in_rounds, join
-from tokred_sci.reduction.rows import Keep, Rows, best, dots
+from tokred_sci.reduction.rows import Keep, Rows, best, dots, unit
 from tokred_sci.tokens import Grouping, Tokens
 
 
@@ -161,28 +161,29 @@ def ward(x: Tensor, keep: int, average: bool = False, table: int = 16) -> Tensor
 
 def _join_near(x: Tensor, counts: Tensor, target: Tensor, full: bool, width: int, causal: bool) -> Tensor:
     """One round: odd tokens join the most similar even one at most `width` places of the even half away."""
-    lengths = torch.linalg.vector_norm(x, dim=2)
-    lengths = torch.where(lengths > 0, lengths, 1)
+    count = x.shape[1] // 2
     leave, stay = x[:, 1::2], x[:, ::2]
     shifts = torch.arange(1 - width, 1 if causal else 1 + width, device=x.device)
-    index = torch.arange(leave.shape[1], device=x.device)[:, None] + shifts
-    real = (index >= 0) & (2 * index < counts[:, None, None])
-    band = _band(leave, stay, width)[..., : len(shifts)] if width > 2 else _shifted(leave, stay, shifts)
-    partners = (2 * index).clamp(0, x.shape[1] - 1)
-    scores = band / lengths[:, partners]  # the length of the leaving token changes no choice of partner
-    value, place = scores.masked_fill(~real, -torch.inf).max(-1)
-    partner = 2 * (torch.arange(leave.shape[1], device=x.device) + shifts[0] + place)
-    return join(x.shape[1], 1, value / lengths[:, 1::2], partner, counts, target)
+    band = _band(leave, unit(stay), width)[..., : len(shifts)] if width > 2 else _shifted(leave, stay, shifts)
+    own = torch.arange(count, device=x.device)
+    last = (counts - 1).clamp(min=0) // 2
+    real = (shifts >= -own[:, None]) & (shifts <= last[:, None, None] - own[:, None])
+    value, place = band.masked_fill(~real, -torch.inf).max(-1)
+    lengths = torch.linalg.vector_norm(leave, dim=2)  # changes no choice of partner, only which pairs come first
+    value = value / torch.where(lengths > 0, lengths, 1)
+    return join(x.shape[1], 1, value, 2 * (own + shifts[0] + place), counts, target)
 
 
 def _shifted(leave: Tensor, stay: Tensor, shifts: Tensor) -> Tensor:
-    """Similarity of token i of `leave` with token i + shift of `stay`, (B, n, shifts): one pass per shift."""
+    """Similarity, times its own length, of token i of `leave` with token i + shift of `stay`: one pass per shift."""
     count = leave.shape[1]
+    lengths = torch.linalg.vector_norm(stay, dim=2)
+    lengths = torch.where(lengths > 0, lengths, 1)
     columns = []
     for shift in shifts.tolist():
         low, high = max(0, -shift), max(0, -shift, min(count, stay.shape[1] - shift))
-        column = dots(leave[:, low:high], stay[:, low + shift : high + shift])
-        columns.append(F.pad(column, (low, count - high)))
+        there = slice(low + shift, high + shift)
+        columns.append(F.pad(dots(leave[:, low:high], stay[:, there]) / lengths[:, there], (low, count - high)))
     return torch.stack(columns, -1)
 
 
@@ -192,7 +193,7 @@ def _band(leave: Tensor, stay: Tensor, width: int) -> Tensor:
     The product of a block of s tokens with the s + 2 width - 1 around it holds the band as its diagonals.
     """
     batch, count = leave.shape[:2]
-    size = max(16, 2 * width)
+    size = max(64, width)
     number = -(-count // size)
     span = size + 2 * width - 1
     leave = F.pad(leave, (0, 0, 0, number * size - count)).unflatten(1, (number, size))

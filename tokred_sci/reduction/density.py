@@ -6,7 +6,7 @@ from torch import Tensor
 
 from tokred_sci.errors import InputError
 from tokred_sci.reduction.linkage import cut, pair_distances, tree_of
-from tokred_sci.reduction.near import FAR, blocks, closeness, highest, join_chosen
+from tokred_sci.reduction.near import FAR, blocks, closeness, highest, join_chosen, product
 from tokred_sci.reduction.rows import Keep, Rows, best, in_token_order, need_memory, places, take
 from tokred_sci.tokens import Grouping, Tokens, can_look
 
@@ -283,9 +283,10 @@ def _in_spreads(rows: Rows) -> Tensor:
     """The metric around the record's mean, in units of its root-mean-square distance to it; 0 in padding."""
     number = rows.counts.clamp(min=1)
     x = rows.metric - rows.metric.sum(1, keepdim=True) / number[:, None, None]
-    x = x.masked_fill(~rows.mask[..., None], 0)
+    if not rows.full:
+        x.masked_fill_(~rows.mask[..., None], 0)
     spread = torch.linalg.vector_norm(x, dim=(1, 2)) / number.sqrt()
-    return x / torch.where(spread > 0, spread, 1)[:, None, None]
+    return x.div_(torch.where(spread > 0, spread, 1)[:, None, None])
 
 
 def _to_denser(left: Tensor, right: Tensor, near: Tensor, index: Tensor, order: Tensor) -> Tensor:
@@ -303,10 +304,10 @@ def _to_denser(left: Tensor, right: Tensor, near: Tensor, index: Tensor, order: 
     if number:
         ranks = places(lost, number)
         left, right = take(left, order.gather(1, ranks)), take(right, order)
-        for records, part in blocks(len(left), number, right.shape[1]):
+        for records, part in blocks(len(left), number, right.shape[1], left.element_size()):
             reach = ranks[records, part]
             stop = int(reach.max()) + 1 if can_look(left) else right.shape[1]
-            scores = left[records, part] @ right[records, :stop].mT
+            scores = product(left, right[:, :stop], records, part)
             scores.masked_fill_(torch.arange(stop, device=reach.device) >= reach[..., None], -torch.inf)
             best_score = scores.amax(2).to(found.dtype)
             found[records] = found[records].scatter(1, order[records].gather(1, reach), best_score)

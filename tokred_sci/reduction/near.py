@@ -47,12 +47,19 @@ def closeness(x: Tensor, real: Tensor, half: bool) -> tuple[Tensor, Tensor]:
     return _factors([x, own_pieces], [one], half), _factors([x, -one], [-pieces], half)
 
 
+def product(left: Tensor, right: Tensor, records: slice, part: slice) -> Tensor:
+    """Scores of one block: rows `part` of `left` with all of `right`, in some records."""
+    if records.stop - records.start > 1:
+        return left[records, part] @ right[records].mT
+    return (left[records.start, part] @ right[records.start].T)[None]  # a batch of one would copy `right` turned
+
+
 def nearest(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
     """The highest score of each row and the first column that has it: (B, n) and (B, n)."""
     value = left.new_empty(left.shape[:2], dtype=_wide(left))
     index = torch.empty_like(value, dtype=torch.long)
-    for records, part in blocks(len(left), left.shape[1], right.shape[1]):
-        value[records, part], index[records, part] = _max_rows(left[records, part] @ right[records].mT)
+    for records, part in blocks(len(left), left.shape[1], right.shape[1], left.element_size()):
+        value[records, part], index[records, part] = _max_rows(product(left, right, records, part))
     return value, index
 
 
@@ -60,8 +67,8 @@ def highest(left: Tensor, right: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The `count` highest scores of each row and their columns, (B, n, count) both, from the highest."""
     values = left.new_empty(*left.shape[:2], count, dtype=_wide(left))
     index = torch.empty_like(values, dtype=torch.long)
-    for records, part in blocks(len(left), left.shape[1], right.shape[1]):
-        values[records, part], index[records, part] = _top_rows(left[records, part] @ right[records].mT, count)
+    for records, part in blocks(len(left), left.shape[1], right.shape[1], left.element_size()):
+        values[records, part], index[records, part] = _top_rows(product(left, right, records, part), count)
     return values, index
 
 
@@ -71,8 +78,8 @@ def sum_pairs(left: Tensor, right: Tensor, weights: Tensor, form: Callable[[Tens
     Each pair of blocks is made once and read both ways.
     """
     total = torch.zeros_like(weights)
-    for records, part in blocks(len(left), left.shape[1], right.shape[1]):
-        scores = form((left[records, part] @ right[records, part.start :].mT).to(weights.dtype))
+    for records, part in blocks(len(left), left.shape[1], right.shape[1], left.element_size()):
+        scores = form(product(left, right[:, part.start :], records, part).to(weights.dtype))
         total[records, part] += (scores @ weights[records, part.start :, None]).squeeze(-1)
         beyond = part.stop - part.start
         if beyond < scores.shape[2]:
@@ -143,7 +150,7 @@ def _max_rows(scores: Tensor) -> tuple[Tensor, Tensor]:
         value, index = scores.max(-1)
         return value, index
     chunked = scores[..., :whole].unflatten(-1, (-1, CHUNK))
-    value, chunk = chunked.amax(-1).max(-1)
+    value, chunk = _chunk_maxima(chunked).max(-1)
     place = chunked.gather(-2, chunk[..., None, None].expand(*chunk.shape, 1, CHUNK)).squeeze(-2).argmax(-1)
     index = chunk * CHUNK + place
     if whole < columns:
@@ -153,8 +160,8 @@ def _max_rows(scores: Tensor) -> tuple[Tensor, Tensor]:
     return value, index
 
 
-def blocks(batch: int, rows: int, columns: int, floats: int = 1 << 21) -> Iterator[tuple[slice, slice]]:
-    """Cut a (batch, rows, columns) product into (records, rows) blocks of at most about `floats` numbers.
+def blocks(batch: int, rows: int, columns: int, size: int = 4) -> Iterator[tuple[slice, slice]]:
+    """Cut a (batch, rows, columns) product of numbers of `size` bytes into (records, rows) blocks of about 8 MB.
 
     Many short records share a block, one long record gets many: no method ever holds N x N. A traced graph gets one
     block, since its lengths are not known.
@@ -162,6 +169,7 @@ def blocks(batch: int, rows: int, columns: int, floats: int = 1 << 21) -> Iterat
     if torch.compiler.is_compiling() or rows * columns == 0:
         yield slice(0, batch), slice(0, rows)
         return
+    floats = (8 << 20) // size
     records = max(1, floats // (rows * columns))
     height = rows if records > 1 else max(16, min(rows, floats // columns))
     for record in range(0, batch, records):
@@ -176,11 +184,23 @@ def _top_rows(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
     if torch.compiler.is_compiling() or whole <= 2 * CHUNK * count:
         return _top_few(scores, count)
     chunked = scores[..., :whole].unflatten(-1, (-1, CHUNK))
-    chunk = _top_few(chunked.amax(-1), count)[1]
+    chunk = _top_few(_chunk_maxima(chunked), count)[1]
     few = chunked.gather(-2, chunk[..., None].expand(*chunk.shape, CHUNK)).flatten(-2)
     value, place = _top_few(torch.cat([few, scores[..., whole:]], -1), count)
     inside = chunk.gather(-1, (place // CHUNK).clamp(max=count - 1)) * CHUNK + place % CHUNK
     return value, torch.where(place < count * CHUNK, inside, place - count * CHUNK + whole)
+
+
+def _chunk_maxima(chunked: Tensor) -> Tensor:
+    """Maximum over the last axis.
+
+    In bfloat16 on a CPU this pass would cost more than the product. Scores there are at most 0 but for rounding, and
+    negative numbers are ordered as their bits are, the other way round: so it is the minimum of integers.
+    """
+    if chunked.dtype != torch.bfloat16 or chunked.device.type != "cpu":
+        return chunked.amax(-1)
+    bits = chunked.view(torch.int16).bitwise_or_(-(1 << 15))
+    return bits.amin(-1).view(torch.bfloat16)
 
 
 def _top_few(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -19,16 +19,18 @@ def in_rounds(rows: Rows, step: Step) -> Grouping:
     """Repeat a step on the merged metric until each record has its budget."""
     labels = torch.arange(rows.mask.shape[1], device=rows.mask.device).expand(rows.mask.shape)
     x, sizes, counts, full = rows.metric, rows.sizes, rows.counts, rows.full
-    for _ in range(math.ceil(math.log2(max(1, rows.rate)))):
+    rounds = math.ceil(math.log2(max(1, rows.rate)))
+    for number in range(rounds):
         target = torch.maximum(rows.keep, counts - counts // 2)
         real = torch.arange(x.shape[1], device=x.device) < counts[:, None]
         joined = step(x, counts, target, full).masked_fill(~real, 0)
         labels = joined.gather(1, labels)
-        groups = max(rows.num_groups, x.shape[1] - x.shape[1] // 2)
-        index = flat_labels(joined.masked_fill(~real, -1), groups)
-        merged = sum_groups(sizes, index, groups)
-        x = sum_groups(unit(x) * sizes[..., None], index, groups)
-        sizes, counts, full = merged, target, full and bool((target == groups).all())
+        if number < rounds - 1:
+            groups = max(rows.num_groups, x.shape[1] - x.shape[1] // 2)
+            index = flat_labels(joined.masked_fill(~real, -1), groups)
+            x = sum_groups(unit(x) * sizes[..., None], index, groups)
+            sizes = sum_groups(sizes, index, groups)
+            counts, full = target, full and bool((target == groups).all())
     return rows.grouping(labels)
 
 

@@ -88,18 +88,18 @@ class Rows:
             if not look or bool((mask[:, 1:] & ~mask[:, :-1]).any()):
                 order = (~mask).to(torch.uint8).argsort(dim=1, stable=True)
                 mask, sizes = mask.gather(1, order), sizes.gather(1, order)
-                metric = metric.gather(1, order[..., None].expand_as(metric))
-                positions = positions.gather(1, order[..., None].expand_as(positions))
+                metric, positions = take(metric, order), take(positions, order)
             metric = metric.masked_fill(~mask[..., None], 0)
             positions = positions.masked_fill(~mask[..., None], 0)
         return cls(metric, mask, counts, *fitted, sizes, positions, order, full)
 
-    def grouping(self, labels: Int[Tensor, "B N"]) -> Grouping:
+    def grouping(self, labels: Int[Tensor, "B N"], weights: Tensor | None = None) -> Grouping:
         """Labels of the tidied rows as a `Grouping` of the original tokens; padding joins no group."""
         labels = labels.masked_fill(~self.mask, -1)
         if self.order is not None:
             labels = torch.empty_like(labels).scatter_(1, self.order, labels)
-        return Grouping(labels, self.num_groups)
+            weights = None if weights is None else torch.zeros_like(weights).scatter(1, self.order, weights)
+        return Grouping(labels, self.num_groups, weights)
 
     def room(self) -> Keep:
         """The budget as it was asked for."""
@@ -134,7 +134,8 @@ def places(chosen: Bool[Tensor, "B N"], most: int) -> Int[Tensor, "B K"]:
 
 def take(x: Tensor, index: Int[Tensor, "B K"]) -> Tensor:
     """Rows of (B, N, D) at the places (B, K)."""
-    return x.gather(1, index[..., None].expand(-1, -1, x.shape[2]))
+    start = torch.arange(len(x), device=x.device)[:, None] * x.shape[1]
+    return x.flatten(0, 1).index_select(0, (index + start).flatten()).unflatten(0, index.shape)
 
 
 def in_token_order(labels: Int[Tensor, "B N"], groups: int) -> Int[Tensor, "B N"]:

@@ -119,6 +119,7 @@ def within(group: Group, divide: Divide) -> Group:
         state = Tokens(rows.metric, rows.positions, rows.sizes, none)
         wanted = rows.room()
         labels = torch.arange(length, device=rows.mask.device).expand(batch, length)
+        weights: Tensor | None = None
         while True:
             now = Rows.of(state.features, state, Keep(state.counts, state.sizes.shape[1], 1.0))
             parts = divide(now)
@@ -136,9 +137,11 @@ def within(group: Group, divide: Divide) -> Group:
                     )
             most = wanted.most if enough else max(wanted.most, -(-now.mask.shape[1] // 4), parts.most)
             step = _in_parts(group, now, parts, number, target, min(most, now.mask.shape[1]))
+            if step.weights is not None:  # of the token in its group, times that of the group in the next
+                weights = step.weights.gather(1, labels.clamp(min=0)) * (1 if weights is None else weights)
             labels = torch.where(labels < 0, -1, step.labels.gather(1, labels.clamp(min=0)))
             if enough:
-                return rows.grouping(in_token_order(labels, step.num_groups))
+                return rows.grouping(in_token_order(labels, step.num_groups), weights)
             state = merge(state, step)
 
     return grouped
@@ -201,7 +204,8 @@ def protect(group: Group, which: Tensor | Callable[[Tensor, Tokens], Tensor]) ->
         found = group(metric, rest, Keep(left, rows.num_groups, tokens.sizes.shape[1]))
         mine = found.num_groups + alone.long().cumsum(1) - 1
         labels = in_token_order(torch.where(alone, mine, found.labels), found.num_groups + alone.shape[1])
-        return Grouping(labels, rows.num_groups, found.weights)
+        weights = None if found.weights is None else found.weights.masked_fill(alone, 1)
+        return Grouping(labels, rows.num_groups, weights)
 
     return grouped
 
@@ -217,7 +221,11 @@ def _in_parts(group: Group, rows: Rows, parts: Parts, number: Tensor, target: Te
     shares = shares.scatter_add(0, row.flatten(), (taken | (parts.slot == 0)).flatten().long())[:-1]
     place = torch.where(rows.mask, row * parts.size + parts.slot, batch * parts.most * parts.size).flatten()
 
+    straight = rows.full and length == parts.most * parts.size and bool((place.diff() == 1).all())
+
     def table(x: Tensor) -> Tensor:
+        if straight:  # the windows lie one behind the other already
+            return x.reshape(batch * parts.most, parts.size, *x.shape[2:])
         room = x.new_zeros(batch * parts.most * parts.size + 1, *x.shape[2:])
         return room.index_copy(0, place, x.flatten(0, 1))[:-1].unflatten(0, (batch * parts.most, parts.size))
 
@@ -227,4 +235,5 @@ def _in_parts(group: Group, rows: Rows, parts: Parts, number: Tensor, target: Te
     first = shares.view(batch, parts.most).cumsum(1).sub(shares.view(batch, parts.most)).view(-1, 1)
     labels = torch.where(found.labels < 0, -1, found.labels + first)
     labels = F.pad(labels.flatten(), (0, 1), value=-1)[place].view(batch, length)
-    return Grouping(labels, most)
+    weights = None if found.weights is None else F.pad(found.weights.flatten(), (0, 1))[place].view(batch, length)
+    return Grouping(labels, most, weights)
