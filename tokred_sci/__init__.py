@@ -7,7 +7,8 @@ if TYPE_CHECKING:
     from tokred_sci.datasets.sample import load_sample
     from tokred_sci.experiment import REDUCTIONS, Model, ModelConfig, Reduce
     from tokred_sci.models.encoder import Encoder
-    from tokred_sci.reduction.merge import merge, to_source, unmerge
+    from tokred_sci.reduction.merge import extent, merge, to_source, unmerge
+    from tokred_sci.reduction.where import cells, protect, windows, within
     from tokred_sci.tokenizers import DNATokenizer, PointTokenizer, SeriesTokenizer
     from tokred_sci.tokens import Grouping, Tokens, stack
 
@@ -20,6 +21,11 @@ _HOMES = {
     "merge": "reduction.merge",
     "unmerge": "reduction.merge",
     "to_source": "reduction.merge",
+    "extent": "reduction.merge",
+    "within": "reduction.where",
+    "windows": "reduction.where",
+    "cells": "reduction.where",
+    "protect": "reduction.where",
     "DNATokenizer": "tokenizers.dna",
     "PointTokenizer": "tokenizers.points",
     "SeriesTokenizer": "tokenizers.series",
@@ -41,11 +47,16 @@ __all__ = [
     "Reduce",
     "SeriesTokenizer",
     "Tokens",
+    "cells",
+    "extent",
     "load_sample",
     "merge",
+    "protect",
     "stack",
     "to_source",
     "unmerge",
+    "windows",
+    "within",
 ]
 
 

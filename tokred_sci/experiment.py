@@ -20,6 +20,7 @@ from tokred_sci.models.encoder import Encoder, Metric
 from tokred_sci.models.heads import Classify, Forecast, PerElement, Pool, Reconstruct
 from tokred_sci.models.soft import SoftGroups
 from tokred_sci.reduction import budget, chain, control, density, graph, space, where
+from tokred_sci.reduction.merge import Combine
 from tokred_sci.tokenizers.dna import DNATokenizer
 from tokred_sci.tokenizers.points import PointTokenizer
 from tokred_sci.tokenizers.series import SeriesTokenizer
@@ -131,7 +132,7 @@ class ModelConfig:
         tokenizer: arguments of the domain's tokenizer that differ from its defaults.
         head: "classify", "per-element", "forecast" or "reconstruct".
         outputs: classes, numbers per element, or forecast steps.
-        dim, depth, heads, size_exponent, window, unit, qk_norm, metric, dropout: see `Encoder`.
+        dim, depth, heads, size_exponent, window, unit, qk_norm, metric, dropout, combine: see `Encoder`.
         reduce: merging steps.
         pool: how "classify" pools, see `Classify`.
         seed: of the initial weights.
@@ -152,6 +153,7 @@ class ModelConfig:
     metric: Metric = "keys"
     pool: Pool = "mean"
     dropout: float = 0.0
+    combine: Combine = "mean"
     seed: int = 0
 
     @classmethod
@@ -197,6 +199,7 @@ class Model(nn.Module):
                 config.qk_norm,
                 config.metric,
                 config.dropout,
+                config.combine,
             )
             self.head = self._head()
 

@@ -1,5 +1,6 @@
 """Budgets: how many tokens each record keeps."""
 
+import math
 import re
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokred_sci.errors import InputError
-from tokred_sci.reduction.budget import as_budget, constant, ratio, threshold
+from tokred_sci.reduction.budget import as_budget, complexity, constant, ratio, schedule, threshold
 from tokred_sci.reduction.chain import links
 from tokred_sci.reduction.rows import Keep
 from tokred_sci.tokens import Tokens
@@ -109,3 +110,144 @@ def test_as_budget_reads_numbers_and_passes_functions_on():
     for wrong in (0, True, 1.5):
         with pytest.raises(InputError):
             as_budget(wrong)
+
+
+# Complexity -------------------------------------------------------------------------------------------------
+
+A, B = [1.0, 0.0], [-1.0, 0.0]
+
+
+def flat(count):
+    return torch.tensor([[A] * count])
+
+
+def busy(count):
+    return torch.tensor([([A, B] * count)[:count]])
+
+
+@pytest.mark.parametrize("count", [1, 2, 10, 500])
+def test_complexity_keeps_little_of_a_flat_record_and_all_of_one_that_changes_at_every_step(count):
+    assert keep_of(complexity(), batch_of([count], flat(count))) == [1]
+    assert keep_of(complexity(), batch_of([count], busy(count))) == [count]
+    assert keep_of(complexity(least=4), batch_of([count], flat(count))) == [min(4, count)]
+    assert keep_of(complexity(most=6), batch_of([count], busy(count))) == [min(6, count)]
+
+
+@pytest.mark.parametrize(("rate", "expected"), [(0.5, 2), (1.0, 3), (1.1, 4), (2.0, 6), (100.0, 8)])
+def test_complexity_is_in_proportion_to_expected_boundaries(rate, expected):
+    """Right angles count half a boundary: 1 + 4 / 2 = 3 runs are expected."""
+    x = torch.tensor([[A, A, [0.0, 1], [0.0, 1], A, A, [0, 1.0], A]])
+    assert keep_of(complexity(rate), batch_of([8], x)) == [expected]
+
+
+def test_zero_vectors_are_half_a_boundary_away_from_anything():
+    x = torch.tensor([[[0.0, 0.0]] * 5])
+    assert keep_of(complexity(), batch_of([5], x)) == [3]  # 1 + 4 / 2
+
+
+def test_bounds_of_complexity_do_not_ask_for_more_than_there_is():
+    tokens = batch_of([5, 2, 0], torch.ones(3, 5, 2))
+    assert keep_of(complexity(least=3), tokens) == [3, 2, 0]
+
+
+@law
+@given(counts=st.lists(st.integers(1, 30), min_size=1, max_size=4), seed=st.integers(0, 2**31))
+def test_complexity_neither_looks_at_padding_nor_at_other_records(counts, seed):
+    draw = torch.Generator().manual_seed(seed)
+    x = torch.randn(len(counts), max(counts), 2, generator=draw, dtype=torch.float64)
+    real = batch_of(counts, x).mask
+    together = keep_of(complexity(0.7, least=2), batch_of(counts, x.masked_fill(~real[..., None], torch.nan)))
+    alone = [keep_of(complexity(0.7, least=2), batch_of([n], x[b : b + 1, :n])) for b, n in enumerate(counts)]
+    assert [[keep] for keep in together] == alone
+    assert all(min(2, n) <= keep <= n for n, keep in zip(counts, together, strict=True))
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_complexity_of_a_record_with_nan_is_still_a_budget(bad):
+    x = torch.randn(1, 9, 2, generator=torch.Generator().manual_seed(0))
+    x[0, 4, 1] = bad
+    assert 1 <= keep_of(complexity(), batch_of([9], x))[0] <= 9
+
+
+@pytest.mark.parametrize(
+    ("rate", "least", "most"),
+    [(0, 1, None), (-1.0, 1, None), (float("nan"), 1, None), (float("inf"), 1, None), (1.0, 0, None), (1.0, 4, 3)],
+)
+def test_bounds_that_make_no_budget_are_refused(rate, least, most):
+    with pytest.raises(InputError, match=re.escape(f"(got {rate!r}, {least!r}, {most!r})")):
+        complexity(rate, least, most)
+
+
+# Schedule ---------------------------------------------------------------------------------------------------
+
+
+def run_through(steps, counts):
+    """Counts after each block of a schedule, with the bounds of every `Keep` checked on the way."""
+    seen = [counts]
+    for block in sorted(steps):
+        tokens = batch_of(counts)
+        keep = steps[block](tokens.features, tokens)
+        assert int(keep.each.max()) <= keep.most <= tokens.sizes.shape[1]
+        assert all(have <= keep.rate * left + 1e-9 for have, left in zip(counts, keep.each.tolist(), strict=True))
+        assert all(1 <= left <= have for have, left in zip(counts, keep.each.tolist(), strict=True))
+        counts = keep.each.tolist()
+        seen.append(counts)
+    return seen
+
+
+EVERY_LENGTH = list(range(1, 501))
+
+
+@pytest.mark.parametrize("blocks", [[0], [1, 3], [0, 1, 2], [2, 4, 6, 9]])
+@pytest.mark.parametrize("budget", [1, 2, 16, 100, 600])
+def test_a_schedule_ends_exactly_at_its_number_of_tokens(blocks, budget):
+    steps = schedule(budget, blocks)
+    assert sorted(steps) == blocks
+    assert run_through(steps, EVERY_LENGTH)[-1] == [min(n, budget) for n in EVERY_LENGTH]
+    for n in (1, 7, 64, 500):  # the bounds of a record alone are tighter
+        assert run_through(steps, [n])[-1] == [min(n, budget)]
+
+
+@pytest.mark.parametrize("blocks", [[0], [1, 3], [0, 1, 2], [2, 4, 6, 9]])
+@pytest.mark.parametrize("share", [0.05, 0.25, 0.5, 0.9, 1.0])
+def test_a_schedule_ends_at_its_share_up_to_what_rounding_up_at_each_block_adds(blocks, share):
+    """Each block rounds up by less than one token, and later blocks shrink that: a geometric series."""
+    steps, each = schedule(share, blocks), share ** (1 / len(blocks))
+    spare = sum(each**i for i in range(len(blocks)))
+    for n, left in zip(EVERY_LENGTH, run_through(steps, EVERY_LENGTH)[-1], strict=True):
+        assert math.ceil(n * share - 1e-9) <= left < n * share + spare + 1e-6
+    if len(blocks) == 1:
+        assert run_through(steps, EVERY_LENGTH)[-1] == [math.ceil(n * share - 1e-9) for n in EVERY_LENGTH]
+
+
+def test_a_schedule_goes_down_in_equal_proportions():
+    assert run_through(schedule(8, [0, 1, 2]), [512]) == [[512], [128], [32], [8]]
+    assert run_through(schedule(1 / 64, [0, 1, 2]), [512]) == [[512], [128], [32], [8]]
+
+
+def test_a_record_that_has_no_more_than_the_budget_is_left_alone_by_every_block():
+    assert run_through(schedule(10, [0, 1, 2]), [500, 10, 3])[1:] == [[136, 10, 3], [37, 10, 3], [10, 10, 3]]
+
+
+def test_a_schedule_in_a_padded_batch_does_not_count_padding():
+    steps = schedule(4, [0, 1])
+    tokens = batch_of([64, 0, 9])
+    assert keep_of(steps[0], tokens) == [16, 0, 6] and keep_of(steps[1], tokens) == [4, 0, 4]
+
+
+@pytest.mark.parametrize("blocks", [[], [1, 1], [2, 1]])
+def test_blocks_out_of_order_are_refused(blocks):
+    with pytest.raises(InputError, match=re.escape(f"increasing numbers (got {blocks!r})")):
+        schedule(8, blocks)
+
+
+@pytest.mark.parametrize("budget", [0, -1, 0.0, 1.5, float("nan"), True])
+def test_a_schedule_to_no_budget_is_refused(budget):
+    with pytest.raises(InputError, match=re.escape(f"(got {budget!r})")):
+        schedule(budget, [0, 1])
+
+
+@pytest.mark.parametrize("budget", [constant(3), None, "3"])
+def test_a_schedule_to_something_else_than_a_number_is_refused(budget):
+    with pytest.raises(InputError):
+        schedule(budget, [0, 1])

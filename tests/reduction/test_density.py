@@ -1,13 +1,16 @@
 """What one density method promises beyond the common laws."""
 
+import re
+
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.cluster import DBSCAN
 
 from tokred_sci.errors import InputError
-from tokred_sci.reduction.density import cover, peaks
+from tokred_sci.reduction.density import cover, dbscan, hdbscan, peaks, shift
 from tokred_sci.tokens import Tokens
 
 
@@ -59,3 +62,146 @@ def test_no_neighbours_are_refused(neighbours):
     x = torch.zeros(1, 4, 2)
     with pytest.raises(InputError, match="'neighbours' as an int >= 1"):
         peaks(x, tokens_of(x), 2, neighbours)
+
+
+def members(labels):
+    return {frozenset((labels == g).nonzero().flatten().tolist()) for g in labels.unique()}
+
+
+def in_spreads(x):
+    """Around the mean, in units of the root-mean-square distance to it."""
+    x = x - x.mean(0)
+    return x / x.square().sum(1).mean().sqrt()
+
+
+def blobs(sizes, apart=10.0, seed=0):
+    """Balls of these many tokens around places `apart` along the axes, one after the other; and who is where."""
+    draw = torch.Generator().manual_seed(seed)
+    home = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+    x = apart * torch.eye(len(sizes) + 1, dtype=torch.float64)[home]
+    return (x + 0.2 * torch.randn(x.shape, generator=draw, dtype=torch.float64))[None], home
+
+
+# DBSCAN -----------------------------------------------------------------------------------------------------
+
+
+@given(count=st.integers(1, 60), seed=st.integers(0, 99), radius=st.floats(0.05, 2), neighbours=st.integers(1, 8))
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_dense_tokens_are_grouped_as_by_dbscan_and_others_stay_alone(count, seed, radius, neighbours):
+    x = torch.randn(1, count, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    labels = dbscan(x, tokens_of(x), count, radius, neighbours).labels[0]
+    model = DBSCAN(eps=radius, min_samples=min(neighbours, count)).fit(in_spreads(x[0]).numpy() if count > 1 else x[0])
+    core = torch.from_numpy(model.core_sample_indices_)
+    dense = torch.zeros(count, dtype=torch.bool)
+    dense[core] = True
+    assert members(labels[core]) == members(torch.from_numpy(model.labels_)[core])
+    sizes = labels.bincount()
+    assert (sizes[labels[~dense]] == 1).all()
+
+
+@pytest.mark.parametrize("keep", [1, 5, 20, 49])
+def test_dbscan_without_a_radius_takes_the_one_that_leaves_the_budget(keep):
+    """Any two groups are at least as far apart as the largest step inside one, so one radius gives just these."""
+    x = torch.randn(1, 50, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    labels = dbscan(x, tokens_of(x), keep).labels[0]
+    distance = torch.cdist(in_spreads(x[0]), in_spreads(x[0]))
+    core = distance.sort(1)[0][:, 4]
+    reach = torch.maximum(distance, torch.maximum(core[:, None], core[None]))
+    assert len(labels.unique()) == keep
+    apart = reach[labels[:, None] != labels]
+    assert keep == 1 or float(apart.min()) >= spanning_radius(reach, labels)
+
+
+def spanning_radius(reach, labels):
+    """The largest step it takes to connect each group inside itself."""
+    largest = 0.0
+    for g in labels.unique():
+        inside = (labels == g).nonzero().flatten().tolist()
+        found, rest = inside[:1], inside[1:]
+        while rest:
+            step, nearest = min((float(reach[i, j]), j) for i in found for j in rest)
+            largest = max(largest, step)
+            found.append(nearest)
+            rest.remove(nearest)
+    return largest
+
+
+def test_dbscan_widens_a_radius_that_leaves_too_many():
+    x, home = blobs([8, 8, 8])
+    assert members(dbscan(x, tokens_of(x), 3, radius=1e-6).labels[0]) == members(home)
+    assert members(dbscan(x, tokens_of(x), 24, radius=1e-6).labels[0]) == {frozenset([i]) for i in range(24)}
+
+
+@pytest.mark.parametrize(("radius", "neighbours"), [(0, 5), (-1.0, 5), (float("nan"), 5), (1.0, 0), (1.0, 2.5)])
+def test_a_dbscan_that_is_none_is_refused(radius, neighbours):
+    x = torch.zeros(1, 4, 2)
+    with pytest.raises(InputError, match=re.escape(f"(got {radius!r} and {neighbours!r})")):
+        dbscan(x, tokens_of(x), 2, radius, neighbours)
+
+
+# HDBSCAN ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("keep", [3, 10, 32])
+def test_hdbscan_finds_the_blobs_and_noise_joins_the_nearest(keep):
+    x, home = blobs([12, 10, 8])
+    stray = x[0, [3, 25]] + torch.tensor([2.0, 2.5, -2.0, 1.5])  # near the first and the last blob
+    x = torch.cat([x, stray[None]], 1)
+    labels = hdbscan(x, tokens_of(x), keep).labels[0]
+    assert members(labels) == members(torch.cat([home, torch.tensor([0, 2])]))
+
+
+def test_hdbscan_takes_larger_clusters_until_they_fit():
+    """Two far pairs of blobs: four clusters, or two."""
+    x, home = blobs([10, 10, 10, 10], apart=2.0)
+    x[0, 20:, 4] += 40
+    assert members(hdbscan(x, tokens_of(x), 4).labels[0]) == members(home)
+    assert members(hdbscan(x, tokens_of(x), 3).labels[0]) == members(home // 2)
+
+
+def test_a_record_without_clusters_is_one_group():
+    x = torch.arange(8.0).view(1, 8, 1)
+    assert hdbscan(x, tokens_of(x), 4).labels[0].tolist() == [0] * 8
+
+
+@pytest.mark.parametrize("smallest", [1, 0, 2.5, True])
+def test_a_smallest_cluster_that_is_none_is_refused(smallest):
+    x = torch.zeros(1, 4, 2)
+    with pytest.raises(InputError, match=re.escape(f"'smallest' as an int >= 2 (got {smallest!r})")):
+        hdbscan(x, tokens_of(x), 2, smallest)
+
+
+# Mean shift -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sizes", [[6, 9], [5, 5, 5], [20, 3]])
+def test_shift_finds_the_blobs(sizes):
+    x, home = blobs(sizes)
+    assert members(shift(x, tokens_of(x), len(sizes)).labels[0]) == members(home)
+    assert members(shift(x, tokens_of(x), len(home), bandwidth=0.5).labels[0]) == members(home)
+
+
+def test_shift_by_hand():
+    """On a line at 0, 1, 2 and 10, spread 4.04; with radius 1.3 spreads ~ 1.3 the ends move in and all three meet."""
+    x = torch.tensor([[[0.0], [1.0], [2.0], [10.0]]])
+    unit = float((x - x.mean()).square().mean().sqrt())
+    assert shift(x, tokens_of(x), 4, bandwidth=1.3 / unit).labels.tolist() == [[0, 0, 0, 1]]
+    assert shift(x, tokens_of(x), 4, bandwidth=0.9 / unit).labels.tolist() == [[0, 1, 2, 3]]
+    assert shift(x, tokens_of(x), 3, bandwidth=0.9 / unit).labels.tolist() == [[0, 0, 0, 1]]  # it widens until it fits
+
+
+def test_shift_sees_only_tokens_within_reach():
+    """The same two values far apart in space: one group of each, or one at each place."""
+    x = torch.tensor([[[0.0], [5.0], [0.1], [0.0], [5.0], [0.1]]])
+    places = torch.tensor([0.0, 1.0, 2.0, 100.0, 101.0, 102.0]).view(1, 6, 1)
+    tokens = Tokens(x, places, torch.ones(1, 6), torch.arange(6)[None])
+    assert shift(x, tokens, 6, bandwidth=0.5).labels.tolist() == [[0, 1, 0, 0, 1, 0]]
+    assert shift(x, tokens, 6, bandwidth=0.5, reach=10.0).labels.tolist() == [[0, 1, 0, 2, 3, 2]]
+
+
+@pytest.mark.parametrize("name", ["bandwidth", "reach"])
+@pytest.mark.parametrize("value", [0, -1.0, float("nan")])
+def test_a_kernel_that_is_none_is_refused(name, value):
+    x = torch.zeros(1, 4, 2)
+    with pytest.raises(InputError, match=re.escape(f"'{name}' > 0 or None (got {value!r})")):
+        shift(x, tokens_of(x), 2, **{name: value})

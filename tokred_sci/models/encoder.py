@@ -11,7 +11,7 @@ from torch import nn
 from tokred_sci.errors import InputError
 from tokred_sci.models.attention import Attention
 from tokred_sci.reduction.budget import Budget, as_budget
-from tokred_sci.reduction.merge import merge
+from tokred_sci.reduction.merge import Combine, merge
 from tokred_sci.reduction.where import Group
 from tokred_sci.tokens import Tokens
 
@@ -27,6 +27,7 @@ class Block(nn.Module):
             a module, as `SoftGroups`, becomes part of the block: it trains, moves and is saved with it.
         metric: what grouping compares: the attention "keys" (mean over heads), or the layer-normalised "features".
         dropout: share of features dropped on both residual branches in training.
+        combine: what becomes of a group's features: "mean", "norm" or "loudest", see `merge`.
     """
 
     def __init__(
@@ -39,9 +40,10 @@ class Block(nn.Module):
         qk_norm: bool = False,
         metric: Metric = "keys",
         dropout: float = 0.0,
+        combine: Combine = "mean",
     ):
         super().__init__()
-        self.reduce, self.metric = reduce, metric
+        self.reduce, self.metric, self.combine = reduce, metric, combine
         self.learned = reduce[0] if reduce is not None and isinstance(reduce[0], nn.Module) else None
         self.norm_attention, self.norm_mlp = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.attention = Attention(dim, heads, size_exponent, window, qk_norm)
@@ -56,7 +58,7 @@ class Block(nn.Module):
         if self.reduce is not None:
             group, budget = self.reduce
             metric = keys if self.metric == "keys" else F.layer_norm(x, x.shape[-1:])
-            tokens = merge(tokens, group(metric, tokens, budget(metric, tokens)))
+            tokens = merge(tokens, group(metric, tokens, budget(metric, tokens)), self.combine)
         return replace(tokens, features=tokens.features + self.drop(self.mlp(self.norm_mlp(tokens.features))))
 
 
@@ -78,7 +80,7 @@ class Encoder(nn.Module):
         window: tokens each token sees to either side in the blocks up to and including the first that merges;
             None = all. Later blocks always see all: the first merge has bounded their number.
         unit: length, in the domain's unit, that counts as one step of the rotary encoding (16 bases, 2 mm).
-        qk_norm, metric, dropout: see `Block`.
+        qk_norm, metric, dropout, combine: see `Block`.
 
     Raises:
         InputError: a block to reduce that does not exist, an impossible budget or width.
@@ -107,6 +109,7 @@ class Encoder(nn.Module):
         qk_norm: bool = False,
         metric: Metric = "keys",
         dropout: float = 0.0,
+        combine: Combine = "mean",
     ):
         super().__init__()
         steps = {block: (group, as_budget(budget)) for block, (group, budget) in (reduce or {}).items()}
@@ -119,7 +122,17 @@ class Encoder(nn.Module):
         self.unit = unit
         first = min(steps, default=depth)
         self.blocks = nn.ModuleList(
-            Block(dim, heads, steps.get(i), size_exponent, window if i <= first else None, qk_norm, metric, dropout)
+            Block(
+                dim,
+                heads,
+                steps.get(i),
+                size_exponent,
+                window if i <= first else None,
+                qk_norm,
+                metric,
+                dropout,
+                combine,
+            )
             for i in range(depth)
         )
         self.norm = nn.LayerNorm(dim)

@@ -106,7 +106,7 @@ def complexity(rate: float = 1.0, least: int = 1, most: int | None = None) -> Bu
         >>> complexity()(x, tokens)
         tensor([1, 6])
     """
-    if not rate > 0 or least < 1 or (most is not None and most < least):
+    if not 0 < rate < math.inf or least < 1 or (most is not None and most < least):
         raise InputError(f"Expected 'rate' > 0 and 1 <= 'least' <= 'most' (got {rate!r}, {least!r}, {most!r}).")
 
     def keep(metric: Tensor, tokens: Tokens) -> Tensor:
@@ -138,6 +138,8 @@ def schedule(budget: int | float, blocks: Sequence[int]) -> dict[int, Budget]:
         >>> steps[1](tokens.features, tokens).each, steps[3](tokens.features, tokens).each
         (tensor([32]), tensor([16]))
     """
+    if callable(budget):
+        raise InputError(f"Expected 'budget' as a number of tokens or a share of them (got {budget!r}).")
     if not blocks or list(blocks) != sorted(set(blocks)):
         raise InputError(f"Expected 'blocks' as increasing numbers (got {list(blocks)!r}).")
     as_budget(budget)  # refuses what is none

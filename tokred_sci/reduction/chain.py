@@ -196,7 +196,9 @@ def _band(leave: Tensor, stay: Tensor, width: int) -> Tensor:
     size = max(64, width)
     number = -(-count // size)
     span = size + 2 * width - 1
-    leave = F.pad(leave, (0, 0, 0, number * size - count)).unflatten(1, (number, size))
+    if number * size > count:
+        leave = F.pad(leave, (0, 0, 0, number * size - count))
+    leave = leave.unflatten(1, (number, size))
     stay = F.pad(stay, (0, 0, width - 1, (number - 1) * size + span - (width - 1) - stay.shape[1]))
     scores = leave @ stay.unfold(1, span, size)  # B number size span
     diagonals = scores.contiguous().as_strided(

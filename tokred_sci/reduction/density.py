@@ -252,9 +252,11 @@ def farthest_first(x: Tensor, rows: Rows, radius: float | None) -> Grouping:
     distance = torch.where(mask, torch.inf, -torch.inf).to(x.dtype)  # squared, to the nearest centre
     nearest = torch.zeros_like(mask, dtype=torch.long)
     rank = torch.full_like(nearest, -1)
+    noise = 16 * torch.finfo(x.dtype).eps * squares.amax(1)  # of a squared distance: what is below is no distance
+    enough = noise.clamp(min=(radius or 0.0) ** 2)
     for group in range(rows.num_groups):
         far = distance.argmax(1)
-        wanted = (group < rows.keep) & ((distance[records, far] > (radius or 0.0) ** 2) | (group == 0))
+        wanted = (group < rows.keep) & ((distance[records, far] > enough) | (group == 0))
         centre = x[records, far]
         here = squares + squares[records, far, None] - 2 * (x @ centre[:, :, None]).squeeze(-1)
         here[records, far] = -1.0  # a centre is its own, whatever ties with it
@@ -267,7 +269,7 @@ def farthest_first(x: Tensor, rows: Rows, radius: float | None) -> Grouping:
         chosen |= best(torch.zeros_like(distance).masked_fill(chosen | ~mask, -torch.inf), rows.keep - chosen.sum(1))
     own = chosen.long().cumsum(1) - 1
     before = _last_chosen(chosen)
-    alike = (x - take(x, before)).square().sum(2) <= distance.clamp(min=0) + 1e-12
+    alike = (x - take(x, before)).square().sum(2) <= distance.clamp(min=0) + noise[:, None]
     joined = torch.where(alike & (before >= 0), before, nearest)
     at = torch.arange(count, device=x.device).expand_as(joined)
     return rows.grouping(own.gather(1, torch.where(chosen, at, joined)))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tokred_sci.reduction.merge import merge
-from tokred_sci.reduction.rows import Rows, in_token_order
+from tokred_sci.reduction.rows import Rows, in_token_order, unit
 from tokred_sci.tokens import Grouping, Tokens
 
 Edges = tuple[np.ndarray, np.ndarray]
@@ -29,7 +29,7 @@ def contracted(
         width = state.sizes.shape[1]
         x = state.features.flatten(0, 1)
         left, right = edges(state.positions, counts)
-        similar = torch.cosine_similarity(x[left], x[right], dim=-1).nan_to_num(-2).cpu().numpy()
+        similar = _along(x, left, right)
         order = np.lexsort((left, left % width % 2, -similar))  # best first; of equals the even ones: pairs, not chains
         left, right = left[order], right[order]
         chosen = choose((left, right), batch * width)
@@ -46,6 +46,14 @@ def contracted(
         counts = counts - torch.from_numpy(np.bincount(left[chosen] // width, minlength=batch)).to(counts)
         state = merge(state, Grouping(step.masked_fill(~state.mask, -1), max(1, int(counts.max()))))
     return rows.grouping(labels)
+
+
+def _along(x: Tensor, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Cosine similarity of both ends of each edge; that with NaN is below all others."""
+    x, ends = unit(x), (torch.from_numpy(left), torch.from_numpy(right))
+    pairs = zip(*(end.to(x.device).split(1 << 15) for end in ends), strict=True)
+    similar = [torch.linalg.vecdot(x[a], x[b]) for a, b in pairs]
+    return torch.cat([x.new_empty(0), *similar]).nan_to_num(-2).cpu().numpy()
 
 
 def chain_edges(positions: Tensor, counts: Tensor) -> Edges:

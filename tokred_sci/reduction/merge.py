@@ -50,19 +50,20 @@ def merge(tokens: Tokens, grouping: Grouping, combine: Combine = "mean") -> Toke
     groups = grouping.num_groups
     index = flat_labels(torch.where(tokens.mask, grouping.labels, -1), groups)
     sizes = sum_groups(tokens.sizes, index, groups)
-    said, total = tokens.sizes, sizes
+    features, said, total = tokens.features, tokens.sizes, sizes
     if grouping.weights is not None:
         said = tokens.sizes * grouping.weights
         total = sum_groups(said, index, groups)
+    if grouping.weights is not None or combine != "mean":  # where padding would reach gradients
+        features = features.masked_fill(~tokens.mask[..., None], 0)
     if combine == "loudest":
-        features = _take_loudest(tokens.features, index, groups)
+        merged = _take_loudest(features, index, groups)
     else:
-        features = _mean_groups(tokens.features, said, total, index)
+        merged = _mean_groups(features, said, total, index)
     if combine == "norm":
-        norms = torch.linalg.vector_norm(tokens.features, dim=-1, keepdim=True)
-        features = _with_norm(features, _mean_groups(norms, said, total, index))
+        merged = _with_norm(merged, _mean_groups(_norms(features), said, total, index))
     return Tokens(
-        features=features,
+        features=merged,
         positions=_mean_groups(tokens.positions, tokens.sizes, sizes, index),
         sizes=sizes,
         source=_take_labels(grouping.labels, tokens.source),
@@ -159,28 +160,39 @@ def _mean_groups(values: Tensor, weights: Tensor, totals: Tensor, index: Tensor)
     """Weighted mean of each group, in float32 or better; a token alone in its group comes out bit-equal."""
     wide = torch.promote_types(values.dtype, torch.float32)
     totals = torch.where(totals > 0, totals, 1)
-    if _all_alike(weights):  # tokens of one size, as every tokenizer makes them: one pass less over the features
+    if _all_alike(
+        weights, totals, index
+    ):  # tokens of one size, as every tokenizer makes them: one pass less over the features
         members = (totals / weights.max()).to(wide)
         return (sum_groups(values.to(wide), index, totals.shape[1]) / members[..., None]).to(values.dtype)
     share = weights.to(wide) / torch.cat([totals.flatten(), totals.new_ones(1)])[index].view_as(weights)
     return sum_groups(values.to(wide) * share[..., None], index, totals.shape[1]).to(values.dtype)
 
 
-def _all_alike(weights: Tensor) -> bool:
-    """Whether all weights that are not 0 are equal, where that can be seen without stalling a device."""
-    return can_look(weights) and not weights.requires_grad and bool(((weights == 0) | (weights == weights.max())).all())
+def _all_alike(sizes: Tensor, totals: Tensor, index: Tensor) -> bool:
+    """Whether all tokens that are in a group are of one size, where that can be seen without stalling a device."""
+    if not can_look(sizes) or sizes.requires_grad:
+        return False
+    return bool(((sizes == sizes.max()).flatten() | (index == totals.numel())).all())
 
 
 def _with_norm(mean: Tensor, norm: Tensor) -> Tensor:
     """The direction of `mean` with this norm; members that cancel to nothing stay nothing."""
-    own = torch.linalg.vector_norm(mean, dim=-1, keepdim=True)
-    return mean * (norm / torch.where(own > 0, own, 1))
+    own = _norms(mean)
+    return (mean * (norm / torch.where(own > 0, own, 1))).to(mean.dtype)
+
+
+def _norms(features: Tensor) -> Tensor:
+    """Norms (B, N, 1), in float32 or better: a norm may be too large for the type of its features."""
+    return torch.linalg.vector_norm(
+        features.to(torch.promote_types(features.dtype, torch.float32)), dim=-1, keepdim=True
+    )
 
 
 def _take_loudest(features: Tensor, index: Tensor, groups: int) -> Tensor:
     """The member of largest norm of each group, the first of equals."""
     batch, count, dim = features.shape
-    norms = torch.linalg.vector_norm(features.detach(), dim=-1).nan_to_num(torch.inf).flatten()
+    norms = _norms(features.detach()).nan_to_num(torch.inf).flatten()
     loudest = norms.new_zeros(batch * groups + 1).scatter_reduce(0, index, norms, "amax", include_self=False)
     place = torch.where(norms == loudest[index], torch.arange(len(norms), device=norms.device), batch * count)
     first = index.new_full((batch * groups + 1,), batch * count).scatter_reduce(0, index, place, "amin")[:-1]

@@ -138,7 +138,7 @@ def keep_ties(left: Tensor, right: Tensor, score: Tensor, near: Tensor, favourit
     """
     wide = score.dtype
     alike = torch.linalg.vecdot(left.to(wide), take(right, favourite).to(wide))
-    slack = 8 * torch.finfo(left.dtype).eps
+    slack = 4 * torch.finfo(left.dtype).eps * score.abs() + 8 * torch.finfo(wide).eps
     return torch.where(alike >= score - slack, favourite, near)
 
 

@@ -7,7 +7,7 @@ from tokred_sci.errors import InputError
 from tokred_sci.reduction.density import farthest_first
 from tokred_sci.reduction.near import CHUNK
 from tokred_sci.reduction.rows import Keep, Rows, best, in_token_order, take, unit
-from tokred_sci.tokens import Grouping, Tokens
+from tokred_sci.tokens import Grouping, Tokens, can_look
 
 BITS = 20  # per axis of a curve key: three axes fill 60 bits of an int64
 
@@ -169,8 +169,18 @@ def _from_corner(rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def grid(rows: Rows, edge: Tensor) -> Tensor:
-    """Number of each token's occupied cell, (B, N), for cells of each record's edge (B,); -1 for padding."""
-    return _cells(_from_corner(rows)[0], rows, edge)
+    """Number of each token's occupied cell, (B, N), for cells of each record's edge (B,); -1 for padding.
+
+    Raises:
+        InputError: more than 2^20 cells along an axis.
+    """
+    places, _, extent = _from_corner(rows)
+    if can_look(edge) and bool((extent.amax(1) > edge * 2.0**BITS).any()):
+        raise InputError(
+            f"Expected at most {2**BITS:,} cells along an axis (got {float((extent.amax(1) / edge).max()):,.0f}): "
+            "use a larger radius or edge."
+        )
+    return _cells(places, rows, edge)
 
 
 def _cells(places: Tensor, rows: Rows, edge: Tensor) -> Tensor:

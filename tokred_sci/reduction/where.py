@@ -22,6 +22,8 @@ from tokred_sci.reduction.rows import Keep, Rows, best, in_token_order
 from tokred_sci.reduction.space import along_curve, grid
 from tokred_sci.tokens import Grouping, Tokens, can_look
 
+AT_ONCE = 1 << 16  # tokens of a part handed on together: small enough to reuse memory that is still in the cache
+
 Group = Callable[[Tensor, Tokens, int | Tensor | Keep], Grouping]
 """`(metric, tokens, keep) -> Grouping`."""
 
@@ -141,7 +143,7 @@ def within(group: Group, divide: Divide) -> Group:
                 weights = step.weights.gather(1, labels.clamp(min=0)) * (1 if weights is None else weights)
             labels = torch.where(labels < 0, -1, step.labels.gather(1, labels.clamp(min=0)))
             if enough:
-                return rows.grouping(in_token_order(labels, step.num_groups), weights)
+                return rows.grouping(labels, weights)
             state = merge(state, step)
 
     return grouped
@@ -229,11 +231,23 @@ def _in_parts(group: Group, rows: Rows, parts: Parts, number: Tensor, target: Te
         room = x.new_zeros(batch * parts.most * parts.size + 1, *x.shape[2:])
         return room.index_copy(0, place, x.flatten(0, 1))[:-1].unflatten(0, (batch * parts.most, parts.size))
 
-    none = torch.full((batch * parts.most, 1), -1, device=place.device)
-    part = Tokens(table(rows.metric), table(rows.positions), table(rows.sizes), none)
-    found = group(part.features, part, Keep(shares, parts.size, float(parts.size)))
+    part = [table(rows.metric), table(rows.positions), table(rows.sizes)]
+    height = max(1, AT_ONCE // parts.size) if can_look(rows.sizes) else len(shares)
+    found = [
+        _group_parts(group, *(x[start : start + height] for x in (*part, shares)))
+        for start in range(0, len(shares), height)
+    ]
+    weights = None if found[0].weights is None else torch.cat([g.weights for g in found if g.weights is not None])
     first = shares.view(batch, parts.most).cumsum(1).sub(shares.view(batch, parts.most)).view(-1, 1)
-    labels = torch.where(found.labels < 0, -1, found.labels + first)
+    inside = torch.cat([g.labels for g in found])
+    labels = torch.where(inside < 0, -1, inside + first)
     labels = F.pad(labels.flatten(), (0, 1), value=-1)[place].view(batch, length)
-    weights = None if found.weights is None else F.pad(found.weights.flatten(), (0, 1))[place].view(batch, length)
-    return Grouping(labels, most, weights)
+    if weights is not None:
+        weights = F.pad(weights.flatten(), (0, 1))[place].view(batch, length)
+    return Grouping(in_token_order(labels, most), most, weights)
+
+
+def _group_parts(group: Group, metric: Tensor, positions: Tensor, sizes: Tensor, shares: Tensor) -> Grouping:
+    """Group parts laid out as records of their own, each with its share of the budget."""
+    tokens = Tokens(metric, positions, sizes, torch.full((len(sizes), 1), -1, device=sizes.device))
+    return group(metric, tokens, Keep(shares, sizes.shape[1], float(sizes.shape[1])))
