@@ -1,7 +1,7 @@
 """Graph-based grouping on the chain of tokens: neighbours in order are the edges, so cost is linear in length."""
 
 import heapq
-from functools import partial
+from functools import cache, partial
 
 import torch
 import torch.nn.functional as F
@@ -121,42 +121,51 @@ def ward(x: Tensor, keep: int, average: bool = False, table: int = 16) -> Tensor
         average: cost is the mean squared distance between members of a and b, not the growth in squared error.
     """
     count = len(x)
-    x = x.double()
-    squares = [x.new_zeros(count + 1), (x * x).sum(1)]  # squares[n][i] = |x_i + ... + x_(i + n - 1)|^2
-    for n in range(2, min(table, count) + 1):
-        ends = dots(x[None, : count - n + 1], x[None, n - 1 :])[0]
-        squares.append(squares[n - 1][1:] + squares[n - 1][:-1] - squares[n - 2][1:-1] + 2 * ends)
+    squares = _run_squares(x, min(table, count))
     known = [row.tolist() for row in squares]
-    sums = F.pad(x, (0, 0, 1, 0)).cumsum(0).numpy()
+    sums = cache(lambda: F.pad(x.double(), (0, 0, 1, 0)).cumsum(0).numpy())  # only if a run outgrows the table
 
-    def square(start: int, end: int) -> float:
-        if end - start < len(known):
-            return known[end - start][start]
-        run = sums[end] - sums[start]
+    def square(start: int, stop: int) -> float:
+        if stop - start < len(known):
+            return known[stop - start][start]
+        run = sums()[stop] - sums()[start]
         return float(run @ run)
 
-    def cost(start: int, middle: int, end: int) -> float:
-        a, b, both = square(start, middle), square(middle, end), square(start, end)
-        n, m = middle - start, end - middle
-        if average:
-            return -(both - a - b) / (n * m)  # unit vectors: 2 - 2 cosine, up to constants
-        return a / n + b / m - both / (n + m)
+    def cost(start: int, middle: int, stop: int) -> float:
+        a, b, both = own[start], own[middle], square(start, stop)
+        n, m = middle - start, stop - middle
+        return (a + b - both) / (n * m) if average else a / n + b / m - both / (n + m)
 
     end, begin = list(range(1, count + 1)), list(range(-1, count))  # of the run that starts, ends here; -1 = none
-    first = -2 * dots(x[None, :-1], x[None, 1:])[0] if average else squares[1][1:] + squares[1][:-1] - squares[2] / 2
-    heap = list(zip(first.tolist(), range(count - 1), range(1, count), range(2, count + 1), strict=True))
+    own = known[1].copy()  # |sum|^2 of the run that starts here
+    one, two = squares[1], squares[min(2, count)]
+    first = one[1:] + one[:-1] - two if average else one[1:] + one[:-1] - two / 2
+    heap = list(zip(first.tolist(), range(count - 1), range(1, count), range(2, count + 1), strict=False))
     heapq.heapify(heap)
-    for _ in range(count - keep):
-        while True:
-            _, left, middle, right = heapq.heappop(heap)
-            if end[left] == middle and begin[middle] == left and end[middle] == right:
-                break  # else one of the two has grown or gone since
-        end[left], begin[right], end[middle] = right, left, -1
-        if right < count:
-            heapq.heappush(heap, (cost(left, right, end[right]), left, right, end[right]))
-        if left > 0:
-            heapq.heappush(heap, (cost(begin[left], left, right), begin[left], left, right))
+    runs = count
+    while runs > keep:
+        _, start, middle, stop = heapq.heappop(heap)
+        if end[start] != middle or end[middle] != stop:
+            continue  # one of the two has grown or gone since
+        end[start], begin[stop], end[middle] = stop, start, -1
+        own[start] = square(start, stop)
+        runs -= 1
+        if start > 0:
+            heapq.heappush(heap, (cost(begin[start], start, stop), begin[start], start, stop))
+        if stop < count:
+            heapq.heappush(heap, (cost(start, stop, end[stop]), start, stop, end[stop]))
     return (torch.tensor(end) > 0).long().cumsum(0) - 1
+
+
+def _run_squares(x: Tensor, longest: int) -> list[Tensor]:
+    """|x_i + ... + x_(i + n - 1)|^2 at [n][i]: of runs of up to `longest` tokens, from those of shorter ones."""
+    count = len(x)
+    products = _band(x[None], x[None], longest)[0, :, longest - 1 :].double()  # of x_i with x_i, x_(i + 1) ...
+    squares = [products.new_zeros(count + 1), products[:, 0]]
+    for n in range(2, longest + 1):
+        ends = products[: count - n + 1, n - 1]
+        squares.append(squares[n - 1][1:] + squares[n - 1][:-1] - squares[n - 2][1:-1] + 2 * ends)
+    return squares
 
 
 def _join_near(x: Tensor, counts: Tensor, target: Tensor, full: bool, width: int, causal: bool) -> Tensor:

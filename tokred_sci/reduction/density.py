@@ -7,7 +7,7 @@ from torch import Tensor
 from tokred_sci.errors import InputError
 from tokred_sci.reduction.linkage import cut, pair_distances, tree_of
 from tokred_sci.reduction.near import FAR, blocks, closeness, highest, join_chosen, product
-from tokred_sci.reduction.rows import Keep, Rows, best, in_token_order, need_memory, places, take
+from tokred_sci.reduction.rows import Keep, Rows, best, finite, in_token_order, need_memory, places, take
 from tokred_sci.tokens import Grouping, Tokens, can_look
 
 LISTED = 8  # nearest tokens that density peaks remembers: most find a denser one, and a centre, among them
@@ -136,7 +136,7 @@ def dbscan(
     if (radius is not None and not radius > 0) or not isinstance(neighbours, int) or neighbours < 1:
         raise InputError(f"Expected 'radius' > 0 and 'neighbours' >= 1 (got {radius!r} and {neighbours!r}).")
     rows = Rows.of(metric, tokens, keep)
-    x, labels = _in_spreads(rows).cpu().nan_to_num(0, 0, 0), torch.full_like(rows.mask, -1, dtype=torch.long)
+    x, labels = finite(_in_spreads(rows).cpu()), torch.full_like(rows.mask, -1, dtype=torch.long)
     for record, (count, wanted) in enumerate(zip(rows.counts.tolist(), rows.keep.tolist(), strict=True)):
         if count:
             tree = tree_of(_reachability(x[record, :count], min(neighbours, count)), "single")
@@ -174,7 +174,7 @@ def hdbscan(metric: Tensor, tokens: Tokens, keep: int | Tensor | Keep, smallest:
     if not isinstance(smallest, int) or isinstance(smallest, bool) or smallest < 2:
         raise InputError(f"Expected 'smallest' as an int >= 2 (got {smallest!r}).")
     rows = Rows.of(metric, tokens, keep)
-    x, labels = _in_spreads(rows).cpu().nan_to_num(0, 0, 0), torch.full_like(rows.mask, -1, dtype=torch.long)
+    x, labels = finite(_in_spreads(rows).cpu()), torch.full_like(rows.mask, -1, dtype=torch.long)
     for record, (count, wanted) in enumerate(zip(rows.counts.tolist(), rows.keep.tolist(), strict=True)):
         if count:
             labels[record, :count] = _clusters(x[record, :count], wanted, smallest)

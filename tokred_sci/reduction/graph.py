@@ -14,7 +14,7 @@ from tokred_sci.reduction.edges import chain_edges, contracted, matching, neares
 from tokred_sci.reduction.linkage import cut, pair_distances, tree_of
 from tokred_sci.reduction.near import cosines, join_chosen, keep_ties, nearest, sum_pairs
 from tokred_sci.reduction.rounds import in_rounds, join, join_halves
-from tokred_sci.reduction.rows import Keep, Rows, best, in_token_order, take, unit
+from tokred_sci.reduction.rows import Keep, Rows, best, finite, in_token_order, take, unit
 from tokred_sci.tokens import Grouping, Tokens, can_look
 
 
@@ -205,9 +205,9 @@ def agglomerative(
     if chain and linkage == "single":
         return chains.links(metric, tokens, keep)
     rows = Rows.of(metric, tokens, keep)
-    labels = torch.full_like(rows.mask, -1, dtype=torch.long)
+    units, labels = finite(rows.unit().cpu()), torch.full_like(rows.mask, -1, dtype=torch.long)
     for record, (count, wanted) in enumerate(zip(rows.counts.tolist(), rows.keep.tolist(), strict=True)):
-        x = rows.unit()[record, :count].cpu().nan_to_num(0, 0, 0)
+        x = units[record, :count]
         if chain:
             labels[record, :count] = chains.ward(x, wanted, average=linkage == "average")
         else:

@@ -162,6 +162,11 @@ def need_memory(amount: float, what: str) -> None:
         )
 
 
+def finite(x: Tensor) -> Tensor:
+    """With 0 for what is not a finite number: for libraries that would fail on it."""
+    return x if bool(x.sum().isfinite()) else x.nan_to_num(0, 0, 0)
+
+
 def dots(a: Float[Tensor, "B N D"], b: Float[Tensor, "B N D"]) -> Float[Tensor, "B N"]:
     """Dot product of each row of `a` with the same row of `b`, in pieces whose products stay in the cache."""
     if torch.compiler.is_compiling() or a.device.type != "cpu" or a.shape[1] == 0:
