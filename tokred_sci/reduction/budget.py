@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 from tokred_sci.errors import InputError
-from tokred_sci.reduction.rows import Keep, Rows
+from tokred_sci.reduction.rows import Keep, Rows, smaller
 from tokred_sci.tokens import Tokens
 
 Budget = Callable[[Tensor, Tokens], Tensor | Keep]
@@ -34,7 +34,7 @@ def constant(most: int) -> Budget:
 
     def keep(metric: Tensor, tokens: Tokens) -> Keep:
         length = tokens.sizes.shape[1]
-        return Keep(tokens.counts.clamp(max=most), min(most, length), max(1.0, length / most))
+        return Keep(tokens.counts.clamp(max=most), smaller(most, length), max(1.0, length / most))
 
     return keep
 

@@ -1,6 +1,7 @@
 """Graph-based grouping on the chain of tokens: neighbours in order are the edges, so cost is linear in length."""
 
 import heapq
+from collections.abc import Iterable
 from functools import cache, partial
 
 import torch
@@ -172,24 +173,26 @@ def _join_near(x: Tensor, counts: Tensor, target: Tensor, full: bool, width: int
     """One round: odd tokens join the most similar even one at most `width` places of the even half away."""
     count = x.shape[1] // 2
     leave, stay = x[:, 1::2], x[:, ::2]
-    shifts = torch.arange(1 - width, 1 if causal else 1 + width, device=x.device)
-    band = _band(leave, unit(stay), width)[..., : len(shifts)] if width > 2 else _shifted(leave, stay, shifts)
+    reach = range(1 - width, 1 if causal else 1 + width)
+    shifts = torch.tensor(reach, device=x.device)
+    wide = width > 2 or torch.compiler.is_compiling()
+    band = _band(leave, unit(stay), width)[..., : len(reach)] if wide else _shifted(leave, stay, reach)
     own = torch.arange(count, device=x.device)
     last = (counts - 1).clamp(min=0) // 2
     real = (shifts >= -own[:, None]) & (shifts <= last[:, None, None] - own[:, None])
     value, place = band.masked_fill(~real, -torch.inf).max(-1)
     lengths = torch.linalg.vector_norm(leave, dim=2)  # changes no choice of partner, only which pairs come first
     value = value / torch.where(lengths > 0, lengths, 1)
-    return join(x.shape[1], 1, value, 2 * (own + shifts[0] + place), counts, target)
+    return join(x.shape[1], 1, value, 2 * (own + reach[0] + place), counts, target)
 
 
-def _shifted(leave: Tensor, stay: Tensor, shifts: Tensor) -> Tensor:
+def _shifted(leave: Tensor, stay: Tensor, shifts: Iterable[int]) -> Tensor:
     """Similarity, times its own length, of token i of `leave` with token i + shift of `stay`: one pass per shift."""
     count = leave.shape[1]
     lengths = torch.linalg.vector_norm(stay, dim=2)
     lengths = torch.where(lengths > 0, lengths, 1)
     columns = []
-    for shift in shifts.tolist():
+    for shift in shifts:
         low, high = max(0, -shift), max(0, -shift, min(count, stay.shape[1] - shift))
         there = slice(low + shift, high + shift)
         columns.append(F.pad(dots(leave[:, low:high], stay[:, there]) / lengths[:, there], (low, count - high)))

@@ -73,8 +73,8 @@ def random(
     rows = Rows.of(metric, tokens, keep)
     if generator is not None:
         seed = int(torch.randint(2**62, (), generator=generator))
-    draw = torch.rand(rows.mask.shape[1] - 1, generator=torch.Generator().manual_seed(seed)).to(metric.device)
-    cut = best(draw.masked_fill(~rows.mask[:, 1:], -torch.inf), (rows.keep - 1).clamp(min=0))
+    draw = _noise(seed, rows.mask.shape[1] - 1, metric.device)
+    cut = best(draw.expand(len(rows.mask), -1).masked_fill(~rows.mask[:, 1:], -torch.inf), (rows.keep - 1).clamp(min=0))
     return rows.runs(cut)
 
 
@@ -135,3 +135,14 @@ def topk(
         score = attention_received(rows, steps=1)
     chosen = best(score, rows.keep)
     return rows.grouping(torch.where(chosen, chosen.long().cumsum(1) - 1, -1))
+
+
+def _noise(seed: int, count: int, device: torch.device) -> Tensor:
+    """Uniform numbers that are a function of seed and place alone, on every device and in a traced graph.
+
+    Reference: the SplitMix64 mixer (Steele et al., 2014), https://doi.org/10.1145/2660193.2660195.
+    """
+    mixed = (torch.arange(1, count + 1, device=device) + seed % (1 << 62)) * -0x61C8864680B583EB
+    for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15)):
+        mixed = (mixed ^ (mixed >> shift & (1 << 64 - shift) - 1)) * factor
+    return (mixed >> 40 & (1 << 24) - 1).float() / (1 << 24)

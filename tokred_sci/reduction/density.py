@@ -7,7 +7,7 @@ from torch import Tensor
 from tokred_sci.errors import InputError
 from tokred_sci.reduction.linkage import cut, pair_distances, tree_of
 from tokred_sci.reduction.near import FAR, blocks, closeness, highest, join_chosen, product
-from tokred_sci.reduction.rows import Keep, Rows, best, finite, in_token_order, need_memory, places, take
+from tokred_sci.reduction.rows import Keep, Rows, best, finite, in_token_order, need_memory, places, smaller, take
 from tokred_sci.tokens import Grouping, Tokens, can_look
 
 LISTED = 8  # nearest tokens that density peaks remembers: most find a denser one, and a centre, among them
@@ -51,7 +51,7 @@ def peaks(
     rows = Rows.of(metric, tokens, keep)
     x, mask, counts = _in_spreads(rows), rows.mask, rows.counts
     left, right = closeness(x, mask, half)
-    listed = min(max(neighbours, LISTED), x.shape[1])
+    listed = smaller(max(neighbours, LISTED), x.shape[1])
     near, index = highest(left, right, listed)
     squares = near[..., :neighbours].masked_fill(near[..., :neighbours] < -FAR / 2, 0).clamp(max=0)
     density = 2 * squares.sum(2) / counts.clamp(1, neighbours)[:, None]  # its logarithm

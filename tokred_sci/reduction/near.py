@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from tokred_sci.reduction.rows import Rows, places, take
+from tokred_sci.reduction.rows import Rows, places, smaller, take
 from tokred_sci.tokens import Grouping, can_look
 
 CHUNK = 64  # columns whose maximum is taken together: a vectorised pass, where max with an index is a scalar one
@@ -116,7 +116,9 @@ def join_chosen(
     lost = score.isinf() & ~chosen & rows.mask
     number = int(lost.sum(1).max()) if can_look(left) else own.shape[1]
     if number:
-        at = places(open_, max(1, int(open_.sum(1).max())) if can_look(left) else min(rows.num_groups, own.shape[1]))
+        at = places(
+            open_, max(1, int(open_.sum(1).max())) if can_look(left) else smaller(rows.num_groups, own.shape[1])
+        )
         closed = ~open_.gather(1, at)[..., None]
         columns = take(right, at)
         columns = torch.cat([columns[..., :-1], columns[..., -1:].masked_fill(closed, -FAR)], -1)

@@ -162,6 +162,11 @@ def need_memory(amount: float, what: str) -> None:
         )
 
 
+def smaller(a: int, b: int) -> int:
+    """The smaller number. Unlike `min` it decides while a graph is traced, so the graph keeps no symbol for it."""
+    return a if a < b else b
+
+
 def finite(x: Tensor) -> Tensor:
     """With 0 for what is not a finite number: for libraries that would fail on it."""
     return x if bool(x.sum().isfinite()) else x.nan_to_num(0, 0, 0)
