@@ -21,7 +21,6 @@ import csv
 import ctypes
 import gc
 import importlib.metadata
-import inspect
 import math
 import os
 import platform
@@ -47,17 +46,18 @@ from tqdm import tqdm
 
 from tokred_sci.errors import InputError
 from tokred_sci.experiment import REDUCTIONS
+from tokred_sci.methods import methods
 from tokred_sci.plotting import COLOURS
-from tokred_sci.reduction import graph
 from tokred_sci.reduction.merge import merge, unmerge
+from tokred_sci.reduction.where import windows, within
 from tokred_sci.stability.lengths import peak, reset_peak
 from tokred_sci.tokens import Grouping, Tokens
 
 KINDS = ("random", "clusters", "smooth")
-LINEAR = ("none", "stride", "random", "local", "links", "chunks")  # the others are global and get a form in windows
+GLOBAL = {method.name for method in methods() if method.reach == "global"} - {"topk"}  # these get a form in windows
 WINDOW = 64
-SLOW = 20.0  # seconds: a method that took longer is not tried at larger lengths
-LIMIT = 90.0  # seconds: a process that takes longer, its start included, is stopped
+SLOW = 8.0  # seconds: a method that took longer is not tried at larger lengths
+LIMIT = 60.0  # seconds: a process that takes longer, its start included, is stopped
 FIELDS = (
     *("run", "part", "name", "peer", "tokens", "width", "ms", "peer_ms", "speed", "mb", "peer_mb"),
     *("error", "peer_error", "target", "met", "note"),
@@ -73,10 +73,7 @@ class UnavailableError(Exception):
 
 def library(name: str, **options: Any) -> Callable[..., Grouping]:
     """A grouping function of the library with its options filled in."""
-    function = REDUCTIONS.get(name) or getattr(graph, name, None)
-    if function is None or options.keys() - inspect.signature(function).parameters.keys():
-        raise UnavailableError("not in this version")
-    return partial(function, **options)
+    return partial(REDUCTIONS[name], **options)
 
 
 def tokens_of(x: Tensor) -> Tokens:
@@ -95,10 +92,6 @@ def ours(name: str, windowed: bool = False, **options: Any) -> Build:
     def build(x: Tensor) -> Callable[[], Tensor]:
         function = library(name, **options)
         if windowed:
-            try:
-                from tokred_sci.reduction.where import windows, within
-            except ImportError as error:
-                raise UnavailableError("not in this version") from error
             function = within(function, windows(WINDOW))
         tokens = tokens_of(x)
         return lambda: function(tokens.features, tokens, kept(x)).labels[0]
@@ -169,7 +162,7 @@ def unmerging(x: Tensor) -> Callable[[], Tensor]:
 
 CONTESTANTS: dict[str, Build] = {
     **{name: ours(name) for name in REDUCTIONS},
-    **{f"{name} in windows": ours(name, windowed=True) for name in REDUCTIONS if name not in LINEAR},
+    **{f"{name} in windows": ours(name, windowed=True) for name in REDUCTIONS if name in GLOBAL},
     **{f"{name} half": ours(name, half=True) for name in ("bipartite", "energy", "peaks")},
     **{f"local width {width}": ours("local", width=width) for width in (1, 8, 32)},
     "energy": ours("energy"),
@@ -334,7 +327,7 @@ def measure_length(name: str, count: int, width: int, args: argparse.Namespace, 
 
 def run_all(args: argparse.Namespace, path: Path) -> list[Row]:
     """Measure what is asked for and not yet in the csv; every row is written at once, so that Ctrl-C loses nothing."""
-    names = ["copy", *REDUCTIONS, *(f"{name} in windows" for name in REDUCTIONS if name not in LINEAR)]
+    names = ["copy", *REDUCTIONS, *(f"{name} in windows" for name in REDUCTIONS if name in GLOBAL)]
     tasks = [("pairs", pair.name, pair.peer, 2048 if args.quick else 16384, 256, pair) for pair in PAIRS]
     tasks += [("lengths", name, None, count, 64, None) for name in names for count in sorted(args.lengths)]
     tasks = [task for task in tasks if not args.methods or task[1].split()[0] in (*args.methods, "copy")]

@@ -60,7 +60,7 @@ class Tokens:
             )
         if sizes.shape != (batch, tokens) or sizes.dtype != torch.float32:
             raise InputError(f"Expected 'sizes' as float32 of shape ({batch}, {tokens}) (got {_tell(sizes)}).")
-        if source.ndim != 2 or len(source) != batch or source.dtype != torch.int64:
+        if source.ndim != 2 or source.shape[0] != batch or source.dtype != torch.int64:
             raise InputError(f"Expected 'source' as int64 of shape ({batch}, M) (got {_tell(source)}).")
         devices = {t.device for t in (features, positions, sizes, source)}
         if len(devices) > 1:

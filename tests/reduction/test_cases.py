@@ -23,7 +23,7 @@ ORDERED = ["links", "chunks", "local", "contract", "stride", "random", "truncate
 POINT_SETS = ["peaks", "rank", "energy", "agglomerative", "knn", "contract", "bins", "voxel", "dbscan", "hdbscan"]
 EVEN = ["bipartite", "local", "energy", "links", "chunks", "knn", "contract", "bins", "peaks", "cover", "fps", "stride"]
 LINEAR = ["none", "links", "chunks", "local", "contract", "knn", "bins", "voxel", "stride", "random", *PRUNES]
-SQUARE = ["agglomerative", "dbscan", "hdbscan"]
+SQUARE = ["agglomerative", "dbscan"]
 
 every_method = pytest.mark.parametrize("name", REDUCTIONS)
 budgeted = pytest.mark.parametrize("name", [name for name in REDUCTIONS if name != "none"])  # it ignores its budget

@@ -122,7 +122,7 @@ def schedule(budget: int | float, blocks: Sequence[int]) -> dict[int, Budget]:
     """Reach a budget in equal proportions over several blocks: what `Encoder(reduce=...)` needs for each.
 
     With k blocks to go, a block keeps the share (budget / tokens) ** (1 / k) of what it gets: halving and halving
-    again, not a cliff.
+    again, not a cliff. A share is rounded up in every block, so a short record may end a token or two above it.
 
     Args:
         budget: tokens to keep in the end, or the share of the record's tokens.

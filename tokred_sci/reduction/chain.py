@@ -1,7 +1,6 @@
 """Graph-based grouping on the chain of tokens: neighbours in order are the edges, so cost is linear in length."""
 
 import heapq
-from collections.abc import Iterable
 from functools import cache, partial
 
 import torch
@@ -175,8 +174,7 @@ def _join_near(x: Tensor, counts: Tensor, target: Tensor, full: bool, width: int
     leave, stay = x[:, 1::2], x[:, ::2]
     reach = range(1 - width, 1 if causal else 1 + width)
     shifts = torch.tensor(reach, device=x.device)
-    wide = width > 2 or torch.compiler.is_compiling()
-    band = _band(leave, unit(stay), width)[..., : len(reach)] if wide else _shifted(leave, stay, reach)
+    band = _band(leave, unit(stay), width)[..., : len(reach)] if width > 2 else _shifted(leave, stay, reach)
     own = torch.arange(count, device=x.device)
     last = (counts - 1).clamp(min=0) // 2
     real = (shifts >= -own[:, None]) & (shifts <= last[:, None, None] - own[:, None])
@@ -186,12 +184,19 @@ def _join_near(x: Tensor, counts: Tensor, target: Tensor, full: bool, width: int
     return join(x.shape[1], 1, value, 2 * (own + reach[0] + place), counts, target)
 
 
-def _shifted(leave: Tensor, stay: Tensor, shifts: Iterable[int]) -> Tensor:
+def _shifted(leave: Tensor, stay: Tensor, shifts: range) -> Tensor:
     """Similarity, times its own length, of token i of `leave` with token i + shift of `stay`: one pass per shift."""
     count = leave.shape[1]
     lengths = torch.linalg.vector_norm(stay, dim=2)
     lengths = torch.where(lengths > 0, lengths, 1)
     columns = []
+    if torch.compiler.is_compiling():  # slices of one length, whatever the parity of the record's
+        low, high = -shifts.start, max(0, shifts.stop)
+        stay, lengths = F.pad(stay, (0, 0, low, high)), F.pad(lengths, (low, high), value=1.0)
+        for start in range(len(shifts)):
+            there = slice(start, start + count)
+            columns.append(dots(leave, stay[:, there]) / lengths[:, there])
+        return torch.stack(columns, -1)
     for shift in shifts:
         low, high = max(0, -shift), max(0, -shift, min(count, stay.shape[1] - shift))
         there = slice(low + shift, high + shift)

@@ -68,7 +68,7 @@ def random(
         >>> import torch
         >>> tokens = Tokens(torch.zeros(1, 5, 1), torch.zeros(1, 5, 1), torch.ones(1, 5), torch.arange(5)[None])
         >>> random(tokens.features, tokens, keep=2, seed=1).labels
-        tensor([[0, 1, 1, 1, 1]])
+        tensor([[0, 0, 0, 1, 1]])
     """
     rows = Rows.of(metric, tokens, keep)
     if generator is not None:

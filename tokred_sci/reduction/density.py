@@ -7,7 +7,7 @@ from torch import Tensor
 from tokred_sci.errors import InputError
 from tokred_sci.reduction.linkage import cut, pair_distances, tree_of
 from tokred_sci.reduction.near import FAR, blocks, closeness, highest, join_chosen, product
-from tokred_sci.reduction.rows import Keep, Rows, best, finite, in_token_order, need_memory, places, smaller, take
+from tokred_sci.reduction.rows import Keep, Rows, best, finite, in_token_order, places, smaller, take
 from tokred_sci.tokens import Grouping, Tokens, can_look
 
 LISTED = 8  # nearest tokens that density peaks remembers: most find a denser one, and a centre, among them
@@ -149,7 +149,7 @@ def hdbscan(metric: Tensor, tokens: Tokens, keep: int | Tensor | Keep, smallest:
 
     Law: at most `keep` groups, numbered by their first token; the smallest cluster size is doubled until they fit.
     A record without clusters becomes one group.
-    Facts: global; order of first tokens; count at most keep, follows the data; O(N^2 D) time, O(N^2) memory; on the
+    Facts: global; order of first tokens; count at most keep, follows the data; O(N^2 D) time, O(N D) memory; on the
     CPU (scikit-learn).
 
     Args:
@@ -159,7 +159,7 @@ def hdbscan(metric: Tensor, tokens: Tokens, keep: int | Tensor | Keep, smallest:
         smallest: tokens a cluster must have.
 
     Raises:
-        InputError: `keep` outside [1, tokens of the record], no such size, or not enough memory.
+        InputError: `keep` outside [1, tokens of the record], or no such size.
 
     Reference: Density-based clustering based on hierarchical density estimates (Campello et al., 2013),
     https://doi.org/10.1007/978-3-642-37456-2_14.
@@ -224,7 +224,7 @@ def shift(
             raise InputError(f"Expected '{name}' > 0 or None (got {value!r}).")
     rows = Rows.of(metric, tokens, keep)
     x, count = _in_spreads(rows), metric.shape[1]
-    alone = torch.arange(count, device=x.device).expand(len(x), count)
+    alone = torch.arange(count, device=x.device).expand(x.shape[0], count)
     free = bandwidth is not None
     found = torch.where((rows.counts > rows.keep)[:, None] | free, 0, alone)
     narrow, wide = torch.full_like(rows.counts, -1), torch.full_like(rows.counts, 24)  # does not fit, fits: all in one
@@ -247,7 +247,7 @@ def _distinct(labels: Tensor, rows: Rows) -> Tensor:
 def farthest_first(x: Tensor, rows: Rows, radius: float | None) -> Grouping:
     """Centres by farthest point sampling among the rows of x, from the first token; others join the nearest."""
     mask, count = rows.mask, x.shape[1]
-    records = torch.arange(len(x), device=x.device)
+    records = torch.arange(x.shape[0], device=x.device)
     squares = torch.linalg.vecdot(x, x)
     distance = torch.where(mask, torch.inf, -torch.inf).to(x.dtype)  # squared, to the nearest centre
     nearest = torch.zeros_like(mask, dtype=torch.long)
@@ -306,7 +306,7 @@ def _to_denser(left: Tensor, right: Tensor, near: Tensor, index: Tensor, order: 
     if number:
         ranks = places(lost, number)
         left, right = take(left, order.gather(1, ranks)), take(right, order)
-        for records, part in blocks(len(left), number, right.shape[1], left.element_size()):
+        for records, part in blocks(left.shape[0], number, right.shape[1], left.element_size()):
             reach = ranks[records, part]
             stop = int(reach.max()) + 1 if can_look(left) else right.shape[1]
             scores = product(left, right[:, :stop], records, part)
@@ -320,7 +320,7 @@ def _reachability(x: Tensor, neighbours: int) -> np.ndarray:
     """Mutual reachability: the radius at which two tokens are both dense and in touch, condensed."""
     from scipy.spatial.distance import squareform
 
-    squares = pair_distances(x)
+    squares = pair_distances(x, need=28)
     square = np.sqrt(squareform(squares))
     core = np.partition(square, neighbours - 1, axis=1)[:, neighbours - 1]
     np.maximum(square, core[:, None], out=square)
@@ -333,15 +333,16 @@ def _clusters(x: Tensor, keep: int, smallest: int) -> Tensor:
     from sklearn.cluster import HDBSCAN
     from sklearn.neighbors import NearestNeighbors
 
-    need_memory(8 * len(x) ** 2, f"the distances of {len(x):,} tokens")
-    while 2 <= smallest <= len(x):
-        labels = HDBSCAN(min_cluster_size=smallest, min_samples=min(smallest, len(x)), copy=True).fit_predict(x.numpy())
+    while 2 <= smallest <= x.shape[0]:
+        labels = HDBSCAN(min_cluster_size=smallest, min_samples=min(smallest, x.shape[0]), copy=True).fit_predict(
+            x.numpy()
+        )
         inside = labels >= 0
         if inside.any() and labels.max() < keep:
             near = NearestNeighbors(n_neighbors=1).fit(x[inside].numpy()).kneighbors(x.numpy(), return_distance=False)
             return torch.from_numpy(labels[inside][near[:, 0]]).long()
         smallest *= 2
-    return torch.zeros(len(x), dtype=torch.long)
+    return torch.zeros(x.shape[0], dtype=torch.long)
 
 
 def _climb(x: Tensor, rows: Rows, radius: Tensor, reach: float | None, steps: int) -> Tensor:
@@ -357,12 +358,12 @@ def _climb(x: Tensor, rows: Rows, radius: Tensor, reach: float | None, steps: in
     here = x
     for _ in range(steps):
         moved = torch.empty_like(here)
-        for records, part in blocks(len(x), x.shape[1], x.shape[1]):
+        for records, part in blocks(x.shape[0], x.shape[1], x.shape[1]):
             weight = near(here, x, records, part, 1.0).to(x.dtype)
             moved[records, part] = weight @ x[records] / weight.sum(2, keepdim=True).clamp(min=1)
         here = moved
     labels = torch.empty(x.shape[:2], dtype=torch.long, device=x.device)
-    for records, part in blocks(len(x), x.shape[1], x.shape[1]):
+    for records, part in blocks(x.shape[0], x.shape[1], x.shape[1]):
         own = torch.arange(part.start, part.stop, device=x.device)
         met = near(here, here, records, part, 0.5)
         met[..., own - part.start, own] = True

@@ -211,7 +211,7 @@ def agglomerative(
         if chain:
             labels[record, :count] = chains.ward(x, wanted, average=linkage == "average")
         else:
-            distances = pair_distances(x)
+            distances = pair_distances(x, need=13)
             tree = tree_of(np.sqrt(distances) if linkage == "ward" else distances / 2, linkage)
             labels[record, :count] = cut(tree, count, wanted)
     return rows.grouping(in_token_order(labels, rows.num_groups))
@@ -289,7 +289,7 @@ def _join_tops(
     removed = counts - target
     pairs = int(removed.max()) if can_look(x) else length // 2
     if pairs == 0:
-        return torch.arange(length, device=x.device).expand(len(x), length)
+        return torch.arange(length, device=x.device).expand(x.shape[0], length)
     leave, stay = order[:, : 2 * pairs : 2], order[:, 1 : 2 * pairs : 2]
     own = torch.arange(pairs, device=x.device).expand_as(leave)
     wanted = own < removed[:, None]

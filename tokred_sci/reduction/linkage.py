@@ -7,14 +7,17 @@ from torch import Tensor
 from tokred_sci.reduction.rows import need_memory
 
 
-def pair_distances(x: Tensor) -> np.ndarray:
+def pair_distances(x: Tensor, need: int) -> np.ndarray:
     """Squared Euclidean distances of all pairs of (N, D), in SciPy's condensed order, made row block by row block.
+
+    Args:
+        need: bytes per pair (i, j) that the caller will need in all.
 
     Raises:
         InputError: they do not fit into memory.
     """
     count = len(x)
-    need_memory(2 * 8 * count**2 / 2, f"the distances of {count:,} tokens")  # SciPy works on a copy
+    need_memory(need * count**2, f"the distances of {count:,} tokens")
     x = x.double() - x.double().mean(0)
     squares = (x * x).sum(1)
     distances, done = np.empty(count * (count - 1) // 2), 0

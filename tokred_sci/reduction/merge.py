@@ -109,13 +109,13 @@ def to_source(tokens: Tokens) -> Float[Tensor, "B M D"]:
 
 def flat_labels(labels: Int[Tensor, "B N"], groups: int) -> Int[Tensor, " BN"]:
     """Labels as row numbers of a (B * groups + 1, ...) table; the last row collects what is in no group."""
-    first = torch.arange(len(labels), device=labels.device)[:, None] * groups
-    return torch.where(labels < 0, len(labels) * groups, labels + first).flatten()
+    first = torch.arange(labels.shape[0], device=labels.device)[:, None] * groups
+    return torch.where(labels < 0, labels.shape[0] * groups, labels + first).flatten()
 
 
 def sum_groups(values: Tensor, index: Int[Tensor, " BN"], groups: int) -> Tensor:
     """Sum (B, N, ...) values into (B, groups, ...) by `flat_labels`. One flat index_add: the fast path on a CPU."""
-    batch = len(values)
+    batch = values.shape[0]
     table = values.new_zeros(batch * groups + 1, *values.shape[2:])
     return table.index_add_(0, index, values.flatten(0, 1))[:-1].unflatten(0, (batch, groups))
 

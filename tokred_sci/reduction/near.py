@@ -58,7 +58,7 @@ def nearest(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
     """The highest score of each row and the first column that has it: (B, n) and (B, n)."""
     value = left.new_empty(left.shape[:2], dtype=_wide(left))
     index = torch.empty_like(value, dtype=torch.long)
-    for records, part in blocks(len(left), left.shape[1], right.shape[1], left.element_size()):
+    for records, part in blocks(left.shape[0], left.shape[1], right.shape[1], left.element_size()):
         value[records, part], index[records, part] = _max_rows(product(left, right, records, part))
     return value, index
 
@@ -67,7 +67,7 @@ def highest(left: Tensor, right: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The `count` highest scores of each row and their columns, (B, n, count) both, from the highest."""
     values = left.new_empty(*left.shape[:2], count, dtype=_wide(left))
     index = torch.empty_like(values, dtype=torch.long)
-    for records, part in blocks(len(left), left.shape[1], right.shape[1], left.element_size()):
+    for records, part in blocks(left.shape[0], left.shape[1], right.shape[1], left.element_size()):
         values[records, part], index[records, part] = _top_rows(product(left, right, records, part), count)
     return values, index
 
@@ -78,7 +78,7 @@ def sum_pairs(left: Tensor, right: Tensor, weights: Tensor, form: Callable[[Tens
     Each pair of blocks is made once and read both ways.
     """
     total = torch.zeros_like(weights)
-    for records, part in blocks(len(left), left.shape[1], right.shape[1], left.element_size()):
+    for records, part in blocks(left.shape[0], left.shape[1], right.shape[1], left.element_size()):
         scores = form(product(left, right[:, part.start :], records, part).to(weights.dtype))
         total[records, part] += (scores @ weights[records, part.start :, None]).squeeze(-1)
         beyond = part.stop - part.start

@@ -1,6 +1,5 @@
 """Matching in rounds: pairs can at most halve a record, so a small budget takes several, each on the merged metric."""
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -19,7 +18,9 @@ def in_rounds(rows: Rows, step: Step) -> Grouping:
     """Repeat a step on the merged metric until each record has its budget."""
     labels = torch.arange(rows.mask.shape[1], device=rows.mask.device).expand(rows.mask.shape)
     x, sizes, counts, full = rows.metric, rows.sizes, rows.counts, rows.full
-    rounds = math.ceil(math.log2(max(1, rows.rate)))
+    rounds = 0
+    while rows.rate > 1 << rounds:  # comparisons: a logarithm would tie a traced graph to one length
+        rounds += 1
     for number in range(rounds):
         target = torch.maximum(rows.keep, counts - counts // 2)
         real = torch.arange(x.shape[1], device=x.device) < counts[:, None]
@@ -48,7 +49,7 @@ def join(
         leave = torch.arange(first, length, 2, device=value.device).expand(value.shape)
     value = value.masked_fill(leave >= counts[:, None], -torch.inf)
     gone = best(value, counts - target)
-    stays = torch.ones(len(value), length, dtype=torch.bool, device=value.device).scatter(1, leave, ~gone)
+    stays = torch.ones(value.shape[0], length, dtype=torch.bool, device=value.device).scatter(1, leave, ~gone)
     labels = stays.long().cumsum(1) - 1
     return labels.scatter(1, leave, labels.gather(1, torch.where(gone, partner, leave)))
 

@@ -134,7 +134,7 @@ def places(chosen: Bool[Tensor, "B N"], most: int) -> Int[Tensor, "B K"]:
 
 def take(x: Tensor, index: Int[Tensor, "B K"]) -> Tensor:
     """Rows of (B, N, D) at the places (B, K)."""
-    start = torch.arange(len(x), device=x.device)[:, None] * x.shape[1]
+    start = torch.arange(x.shape[0], device=x.device)[:, None] * x.shape[1]
     return x.flatten(0, 1).index_select(0, (index + start).flatten()).unflatten(0, index.shape)
 
 
@@ -142,7 +142,7 @@ def in_token_order(labels: Int[Tensor, "B N"], groups: int) -> Int[Tensor, "B N"
     """The same groups, numbered by their first token; -1 stays."""
     count = labels.shape[1]
     index = torch.arange(count, device=labels.device).expand_as(labels)
-    first = labels.new_full((len(labels), groups + 1), count)
+    first = labels.new_full((labels.shape[0], groups + 1), count)
     first = first.scatter_reduce(1, labels.where(labels >= 0, groups), index, "amin")[:, :groups]
     rank = first.argsort(dim=1, stable=True).argsort(dim=1)
     return torch.where(labels < 0, -1, rank.gather(1, labels.clamp(min=0)))

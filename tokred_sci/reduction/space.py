@@ -27,7 +27,7 @@ def voxel(metric: Tensor, tokens: Tokens, keep: int | Tensor | Keep, edge: float
         edge: width of a cell, in the unit of the positions.
 
     Raises:
-        InputError: `keep` outside [1, tokens of the record], or no such width.
+        InputError: `keep` outside [1, tokens of the record], no such width, or more than 2^20 cells along an axis.
 
     Reference: 3D is here: Point Cloud Library (Rusu & Cousins, 2011), https://doi.org/10.1109/ICRA.2011.5980567, its
     voxel grid filter.
@@ -47,7 +47,8 @@ def voxel(metric: Tensor, tokens: Tokens, keep: int | Tensor | Keep, edge: float
     cells_per_edge = torch.full_like(widest, 0.5)  # the finest number of cells along the longest side known to fit
     too_fine = widest.new_full(widest.shape, 2.0**BITS)
     if edge is not None:
-        too_fine = (widest / edge).clamp(0.5, 2.0**BITS)
+        _check_cells(widest / edge)
+        too_fine = (widest / edge).clamp(min=0.5)
         fits = _cells(places, rows, widest / too_fine).amax(1) < rows.keep
         cells_per_edge = torch.where(fits, too_fine, cells_per_edge)
     for _ in range(40):
@@ -175,12 +176,15 @@ def grid(rows: Rows, edge: Tensor) -> Tensor:
         InputError: more than 2^20 cells along an axis.
     """
     places, _, extent = _from_corner(rows)
-    if can_look(edge) and bool((extent.amax(1) > edge * 2.0**BITS).any()):
-        raise InputError(
-            f"Expected at most {2**BITS:,} cells along an axis (got {float((extent.amax(1) / edge).max()):,.0f}): "
-            "use a larger radius or edge."
-        )
+    _check_cells(extent.amax(1) / edge)
     return _cells(places, rows, edge)
+
+
+def _check_cells(number: Tensor) -> None:
+    if can_look(number) and bool((number > 2.0**BITS).any()):
+        raise InputError(
+            f"Expected at most {2**BITS:,} cells along an axis (got {float(number.max()):,.0f}): make them wider."
+        )
 
 
 def _cells(places: Tensor, rows: Rows, edge: Tensor) -> Tensor:

@@ -231,12 +231,10 @@ def _in_parts(group: Group, rows: Rows, parts: Parts, number: Tensor, target: Te
         room = x.new_zeros(batch * parts.most * parts.size + 1, *x.shape[2:])
         return room.index_copy(0, place, x.flatten(0, 1))[:-1].unflatten(0, (batch * parts.most, parts.size))
 
-    part = [table(rows.metric), table(rows.positions), table(rows.sizes)]
-    height = max(1, AT_ONCE // parts.size) if can_look(rows.sizes) else len(shares)
-    found = [
-        _group_parts(group, *(x[start : start + height] for x in (*part, shares)))
-        for start in range(0, len(shares), height)
-    ]
+    part = (table(rows.metric), table(rows.positions), table(rows.sizes), shares)
+    height = max(1, AT_ONCE // parts.size)
+    split = zip(*(x.split(height) for x in part), strict=True) if can_look(shares) else [part]
+    found = [_group_parts(group, *some) for some in split]
     weights = None if found[0].weights is None else torch.cat([g.weights for g in found if g.weights is not None])
     first = shares.view(batch, parts.most).cumsum(1).sub(shares.view(batch, parts.most)).view(-1, 1)
     inside = torch.cat([g.labels for g in found])
@@ -249,5 +247,5 @@ def _in_parts(group: Group, rows: Rows, parts: Parts, number: Tensor, target: Te
 
 def _group_parts(group: Group, metric: Tensor, positions: Tensor, sizes: Tensor, shares: Tensor) -> Grouping:
     """Group parts laid out as records of their own, each with its share of the budget."""
-    tokens = Tokens(metric, positions, sizes, torch.full((len(sizes), 1), -1, device=sizes.device))
+    tokens = Tokens(metric, positions, sizes, torch.full((sizes.shape[0], 1), -1, device=sizes.device))
     return group(metric, tokens, Keep(shares, sizes.shape[1], float(sizes.shape[1])))
