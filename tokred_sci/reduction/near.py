@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from tokred_sci.reduction.rows import Rows, places, smaller, take
+from tokred_sci.reduction.rows import Rows, dots, places, smaller, take
 from tokred_sci.tokens import Grouping, can_look
 
 CHUNK = 64  # columns whose maximum is taken together: a vectorised pass, where max with an index is a scalar one
@@ -139,7 +139,7 @@ def keep_ties(left: Tensor, right: Tensor, score: Tensor, near: Tensor, favourit
     Equal tokens then share out evenly instead of all joining the first of their equals.
     """
     wide = score.dtype
-    alike = torch.linalg.vecdot(left.to(wide), take(right, favourite).to(wide))
+    alike = dots(left.to(wide), take(right, favourite).to(wide))
     slack = 4 * torch.finfo(left.dtype).eps * score.abs() + 8 * torch.finfo(wide).eps
     return torch.where(alike >= score - slack, favourite, near)
 

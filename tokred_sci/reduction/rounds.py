@@ -56,12 +56,18 @@ def join(
 
 def join_halves(x: Tensor, counts: Tensor, target: Tensor, full: bool, half: bool) -> Tensor:
     """One round of bipartite soft matching: odd tokens join the most similar even one."""
-    leave, stay = unit(x[:, 1::2]), unit(x[:, ::2])
+    leave, stay = x[:, 1::2], unit(x[:, ::2])
     if leave.shape[1] == 0:
         return torch.zeros_like(x[..., 0], dtype=torch.long)
     real = None if full else torch.arange(0, x.shape[1], 2, device=x.device) < counts[:, None]
-    left, right = cosines(leave, stay, real, half)
+    lengths = torch.linalg.vector_norm(leave, dim=2)
+    lengths = torch.where(lengths > 0, lengths, 1)
+    if real is None and not half:  # its own length changes no token's choice of partner: one pass over the data less
+        left, right = leave, stay
+    else:
+        left, right = cosines(leave / lengths[..., None], stay, real, half)
+        lengths = torch.ones_like(lengths)
     value, partner = nearest(left, right)
     before = torch.arange(leave.shape[1], device=x.device).expand_as(partner)
     partner = keep_ties(left, right, value, partner, before)
-    return join(x.shape[1], 1, value, 2 * partner, counts, target)
+    return join(x.shape[1], 1, value / lengths, 2 * partner, counts, target)
