@@ -163,7 +163,7 @@ def _max_rows(scores: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def blocks(batch: int, rows: int, columns: int, size: int = 4) -> Iterator[tuple[slice, slice]]:
-    """Cut a (batch, rows, columns) product of numbers of `size` bytes into (records, rows) blocks of about 8 MB.
+    """Cut a (batch, rows, columns) product of numbers of `size` bytes into (records, rows) blocks of about 16 MB.
 
     Many short records share a block, one long record gets many: no method ever holds N x N. A traced graph gets one
     block, since its lengths are not known.
@@ -171,7 +171,7 @@ def blocks(batch: int, rows: int, columns: int, size: int = 4) -> Iterator[tuple
     if torch.compiler.is_compiling() or rows * columns == 0:
         yield slice(0, batch), slice(0, rows)
         return
-    floats = (8 << 20) // size
+    floats = (16 << 20) // size
     records = max(1, floats // (rows * columns))
     height = rows if records > 1 else max(16, min(rows, floats // columns))
     for record in range(0, batch, records):
