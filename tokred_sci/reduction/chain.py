@@ -181,7 +181,7 @@ def _join_near(x: Tensor, counts: Tensor, target: Tensor, full: bool, width: int
     value, place = band.masked_fill(~real, -torch.inf).max(-1)
     lengths = torch.linalg.vector_norm(leave, dim=2)  # changes no choice of partner, only which pairs come first
     value = value / torch.where(lengths > 0, lengths, 1)
-    return join(x.shape[1], 1, value, 2 * (own + reach[0] + place), counts, target)
+    return join(x.shape[1], (2 * own + 1).expand_as(place), value, 2 * (own + reach[0] + place), counts, target)
 
 
 def _shifted(leave: Tensor, stay: Tensor, shifts: range) -> Tensor:

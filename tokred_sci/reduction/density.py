@@ -7,7 +7,7 @@ from torch import Tensor
 from tokred_sci.errors import InputError
 from tokred_sci.reduction.linkage import cut, pair_distances, tree_of
 from tokred_sci.reduction.near import FAR, blocks, closeness, highest, join_chosen, product
-from tokred_sci.reduction.rows import Keep, Rows, best, finite, in_token_order, places, smaller, take
+from tokred_sci.reduction.rows import Keep, Rows, best, finite, in_token_order, last_chosen, places, smaller, take
 from tokred_sci.tokens import Grouping, Tokens, can_look
 
 LISTED = 8  # nearest tokens that density peaks remembers: most find a denser one, and a centre, among them
@@ -268,17 +268,11 @@ def farthest_first(x: Tensor, rows: Rows, radius: float | None) -> Grouping:
     if radius is None:  # equal tokens are covered before the budget is used: the rest of it is spread over them
         chosen |= best(torch.zeros_like(distance).masked_fill(chosen | ~mask, -torch.inf), rows.keep - chosen.sum(1))
     own = chosen.long().cumsum(1) - 1
-    before = _last_chosen(chosen)
+    before = last_chosen(chosen)
     alike = (x - take(x, before)).square().sum(2) <= distance.clamp(min=0) + noise[:, None]
-    joined = torch.where(alike & (before >= 0), before, nearest)
+    joined = torch.where(alike, before, nearest)
     at = torch.arange(count, device=x.device).expand_as(joined)
     return rows.grouping(own.gather(1, torch.where(chosen, at, joined)))
-
-
-def _last_chosen(chosen: Tensor) -> Tensor:
-    """For each token the place of the last chosen one up to it; the first token is always chosen."""
-    at = torch.arange(chosen.shape[1], device=chosen.device).expand_as(chosen)
-    return torch.where(chosen, at, 0).cummax(1).values
 
 
 def _in_spreads(rows: Rows) -> Tensor:
@@ -296,9 +290,7 @@ def _to_denser(left: Tensor, right: Tensor, near: Tensor, index: Tensor, order: 
 
     With tokens sorted by density, only those before a token have to be searched.
     """
-    rank = torch.empty_like(order).scatter_(
-        1, order, torch.arange(order.shape[1], device=order.device).expand_as(order)
-    )
+    rank = order.argsort(dim=1)
     denser = rank.gather(1, index.flatten(1)).view_as(index) < rank[..., None]
     found = near.masked_fill(~denser, -torch.inf).amax(2)
     lost = found.isinf().gather(1, order)  # in order of density
@@ -334,9 +326,7 @@ def _clusters(x: Tensor, keep: int, smallest: int) -> Tensor:
     from sklearn.neighbors import NearestNeighbors
 
     while 2 <= smallest <= x.shape[0]:
-        labels = HDBSCAN(min_cluster_size=smallest, min_samples=min(smallest, x.shape[0]), copy=True).fit_predict(
-            x.numpy()
-        )
+        labels = HDBSCAN(min_cluster_size=smallest, copy=True).fit_predict(x.numpy())
         inside = labels >= 0
         if inside.any() and labels.max() < keep:
             near = NearestNeighbors(n_neighbors=1).fit(x[inside].numpy()).kneighbors(x.numpy(), return_distance=False)

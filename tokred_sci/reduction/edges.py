@@ -21,9 +21,9 @@ def contracted(
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    batch, length = rows.mask.shape
+    batch = len(rows.mask)
     state = Tokens(rows.unit(), rows.positions, rows.sizes, torch.full((batch, 1), -1, device=rows.mask.device))
-    labels = torch.arange(length, device=rows.mask.device).expand(batch, length)
+    labels = rows.places()
     counts = rows.counts
     while bool((counts > rows.keep).any()):
         width = state.sizes.shape[1]
@@ -33,11 +33,7 @@ def contracted(
         order = np.lexsort((left, left % width % 2, -similar))  # best first; of equals the even ones: pairs, not chains
         left, right = left[order], right[order]
         chosen = choose((left, right), batch * width)
-        record = left[chosen] // width
-        spare = (counts - rows.keep).cpu().numpy()
-        by_record = np.argsort(record, kind="stable")
-        place = np.arange(len(record)) - np.searchsorted(record[by_record], record[by_record])
-        chosen = chosen[by_record[place < spare[record[by_record]]]]
+        chosen = chosen[_first_of_each(left[chosen] // width, (counts - rows.keep).cpu().numpy())]
         link = coo_array((np.ones(len(chosen), bool), (left[chosen], right[chosen])), (batch * width,) * 2)
         parts = torch.from_numpy(connected_components(link, directed=False)[1]).long().to(labels.device)
         parts = parts.view(batch, width)
@@ -46,6 +42,14 @@ def contracted(
         counts = counts - torch.from_numpy(np.bincount(left[chosen] // width, minlength=batch)).to(counts)
         state = merge(state, Grouping(step.masked_fill(~state.mask, -1), max(1, int(counts.max()))))
     return rows.grouping(labels)
+
+
+def _first_of_each(record: np.ndarray, most: np.ndarray) -> np.ndarray:
+    """Places of the first `most[b]` entries of each record b."""
+    order = np.argsort(record, kind="stable")
+    sorted_ = record[order]
+    place = np.arange(len(record)) - np.searchsorted(sorted_, sorted_)
+    return order[place < most[sorted_]]
 
 
 def _along(x: Tensor, left: np.ndarray, right: np.ndarray) -> np.ndarray:

@@ -296,7 +296,7 @@ def _join_tops(
     left, right = cosines(take(x, leave), take(x, stay), None if full and bool(wanted.all()) else wanted, half)
     value, partner = nearest(left, right)
     partner = keep_ties(left, right, value, partner, own)
-    return join(length, 0, value.masked_fill(~wanted, -torch.inf), stay.gather(1, partner), counts, target, leave)
+    return join(length, leave, value.masked_fill(~wanted, -torch.inf), stay.gather(1, partner), counts, target)
 
 
 def _energies(x: Tensor, real: Tensor, margin: float, alpha: float, bonus: float, half: bool) -> Tensor:

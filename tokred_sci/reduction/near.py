@@ -1,8 +1,8 @@
 """Who is near whom: exact searches over all pairs of tokens that never hold N x N.
 
 A score is a product `left @ right.mT` of two factors with a few extra columns that carry norms and padding, so one
-product is cosine similarity, or minus half a squared distance. The product is made in blocks of rows that fit in the
-second-level cache and reduced there at once.
+product is cosine similarity, or minus half a squared distance. The product is made in blocks of rows and each block
+reduced at once, while it is in the cache.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from tokred_sci.reduction.rows import Rows, dots, places, smaller, take
+from tokred_sci.reduction.rows import Rows, dots, last_chosen, places, smaller, take
 from tokred_sci.tokens import Grouping, can_look
 
 CHUNK = 64  # columns whose maximum is taken together: a vectorised pass, where max with an index is a scalar one
@@ -107,7 +107,7 @@ def join_chosen(
         near, index: if known, the highest scores of each token and where, from `highest`: most find theirs there.
     """
     own = chosen.long().cumsum(1) - 1
-    score = torch.full(own.shape, -torch.inf, dtype=_wide(left), device=left.device)
+    score = left.new_full(own.shape, -torch.inf, dtype=_wide(left))
     host = torch.zeros_like(own)
     if near is not None and index is not None:
         listed = open_.gather(1, index.flatten(1)).view_as(index)
@@ -116,21 +116,25 @@ def join_chosen(
     lost = score.isinf() & ~chosen & rows.mask
     number = int(lost.sum(1).max()) if can_look(left) else own.shape[1]
     if number:
-        at = places(
-            open_, max(1, int(open_.sum(1).max())) if can_look(left) else smaller(rows.num_groups, own.shape[1])
-        )
-        closed = ~open_.gather(1, at)[..., None]
-        columns = take(right, at)
-        columns = torch.cat([columns[..., :-1], columns[..., -1:].masked_fill(closed, -FAR)], -1)
         rest = places(lost, number)
-        value, found = nearest(take(left, rest), columns)
-        found = torch.where(lost.gather(1, rest), at.gather(1, found), host.gather(1, rest))
-        score, host = score.scatter(1, rest, value), host.scatter(1, rest, found)
-    step = torch.arange(own.shape[1], device=own.device).expand_as(own)
-    before = torch.where(open_, step, 0).cummax(1).values
+        value, found = _nearest_open(take(left, rest), right, open_, rows.num_groups)
+        score = score.scatter(1, rest, value)
+        host = host.scatter(1, rest, torch.where(lost.gather(1, rest), found, host.gather(1, rest)))
+    before = last_chosen(open_)
     before = torch.where(open_.gather(1, before), before, host)
-    host = torch.where(chosen, step, keep_ties(left, right, score, host, before))
-    return rows.grouping(own.gather(1, host))
+    joined = keep_ties(left, right, score, host, before)
+    return rows.grouping(own.gather(1, torch.where(chosen, rows.places(), joined)))
+
+
+def _nearest_open(left: Tensor, right: Tensor, open_: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """The highest score of each row of `left` with the open rows of `right`, and the place of that row."""
+    most = max(1, int(open_.sum(1).max())) if can_look(left) else smaller(most, open_.shape[1])
+    at = places(open_, most)
+    columns = take(right, at)
+    closed = ~open_.gather(1, at)[..., None]
+    columns = torch.cat([columns[..., :-1], columns[..., -1:].masked_fill(closed, -FAR)], -1)
+    value, found = nearest(left, columns)
+    return value, at.gather(1, found)
 
 
 def keep_ties(left: Tensor, right: Tensor, score: Tensor, near: Tensor, favourite: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ Step = Callable[[Tensor, Tensor, Tensor, bool], Tensor]
 
 def in_rounds(rows: Rows, step: Step) -> Grouping:
     """Repeat a step on the merged metric until each record has its budget."""
-    labels = torch.arange(rows.mask.shape[1], device=rows.mask.device).expand(rows.mask.shape)
+    labels = rows.places()
     x, sizes, counts, full = rows.metric, rows.sizes, rows.counts, rows.full
     rounds = 0
     while rows.rate > 1 << rounds:  # comparisons: a logarithm would tie a traced graph to one length
@@ -35,18 +35,13 @@ def in_rounds(rows: Rows, step: Step) -> Grouping:
     return rows.grouping(labels)
 
 
-def join(
-    length: int, first: int, value: Tensor, partner: Tensor, counts: Tensor, target: Tensor, leave: Tensor | None = None
-) -> Tensor:
+def join(length: int, leave: Tensor, value: Tensor, partner: Tensor, counts: Tensor, target: Tensor) -> Tensor:
     """Labels (B, length) in which the `counts - target` leaving tokens most like their partner have joined it.
 
     Args:
-        first: without `leave`, every other token from here leaves.
-        value, partner: how alike each leaving token and its partner are, and the partner's place, (B, n).
-        leave: places of the leaving tokens, (B, n).
+        leave: places of the tokens that may leave, (B, n).
+        value, partner: how alike each of them and its partner are, and the partner's place, (B, n).
     """
-    if leave is None:
-        leave = torch.arange(first, length, 2, device=value.device).expand(value.shape)
     value = value.masked_fill(leave >= counts[:, None], -torch.inf)
     gone = best(value, counts - target)
     stays = torch.ones(value.shape[0], length, dtype=torch.bool, device=value.device).scatter(1, leave, ~gone)
@@ -68,6 +63,6 @@ def join_halves(x: Tensor, counts: Tensor, target: Tensor, full: bool, half: boo
         left, right = cosines(leave / lengths[..., None], stay, real, half)
         lengths = torch.ones_like(lengths)
     value, partner = nearest(left, right)
-    before = torch.arange(leave.shape[1], device=x.device).expand_as(partner)
-    partner = keep_ties(left, right, value, partner, before)
-    return join(x.shape[1], 1, value / lengths, 2 * partner, counts, target)
+    own = torch.arange(leave.shape[1], device=x.device).expand_as(partner)
+    partner = keep_ties(left, right, value, partner, own)
+    return join(x.shape[1], 2 * own + 1, value / lengths, 2 * partner, counts, target)

@@ -105,6 +105,10 @@ class Rows:
         """The budget as it was asked for."""
         return Keep(self.keep, self.num_groups, self.rate)
 
+    def places(self) -> Int[Tensor, "B N"]:
+        """0, 1, 2 ... for each record."""
+        return torch.arange(self.mask.shape[1], device=self.mask.device).expand(self.mask.shape)
+
     def unit(self) -> Float[Tensor, "B N D"]:
         """The metric scaled to length 1, for cosine similarity; a zero vector stays zero (similarity 0, not NaN)."""
         return unit(self.metric)
@@ -130,6 +134,12 @@ def unit(x: Tensor) -> Tensor:
 def places(chosen: Bool[Tensor, "B N"], most: int) -> Int[Tensor, "B K"]:
     """The first `most` chosen places of each row, in order; a row with fewer goes on with places not chosen."""
     return (~chosen).to(torch.uint8).argsort(dim=1, stable=True)[:, :most]
+
+
+def last_chosen(chosen: Bool[Tensor, "B N"]) -> Int[Tensor, "B N"]:
+    """For each token the place of the last chosen one up to it, 0 where there is none."""
+    at = torch.arange(chosen.shape[1], device=chosen.device).expand_as(chosen)
+    return torch.where(chosen, at, 0).cummax(1).values
 
 
 def take(x: Tensor, index: Int[Tensor, "B K"]) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tokred_sci.errors import InputError
 from tokred_sci.reduction.merge import merge
-from tokred_sci.reduction.rows import Keep, Rows, best, in_token_order
+from tokred_sci.reduction.rows import Keep, Rows, best, in_token_order, last_chosen
 from tokred_sci.reduction.space import along_curve, grid
 from tokred_sci.tokens import Grouping, Tokens, can_look
 
@@ -59,7 +59,7 @@ def windows(size: int, along: Literal["order", "curve"] = "order") -> Divide:
         raise InputError(f"Expected 'size' >= 2 and 'along' to be 'order' or 'curve' (got {size!r} and {along!r}).")
 
     def divide(rows: Rows) -> Parts:
-        place = torch.arange(rows.mask.shape[1], device=rows.mask.device).expand(rows.mask.shape)
+        place = rows.places()
         if along == "curve":
             place = along_curve(rows).argsort(dim=1, stable=True).argsort(dim=1)
         return Parts(place // size, place % size, -(-rows.mask.shape[1] // size), min(size, rows.mask.shape[1]))
@@ -80,9 +80,8 @@ def cells(radius: float) -> Divide:
         edge = torch.full_like(rows.positions[:, 0, 0], radius / math.sqrt(rows.positions.shape[2]))
         part = grid(rows, edge).masked_fill(~rows.mask, rows.mask.shape[1])
         part, order = part.sort(dim=1, stable=True)
-        place = torch.arange(part.shape[1], device=part.device).expand_as(part)
-        first = torch.where(F.pad(part[:, 1:] != part[:, :-1], (1, 0), value=True), place, 0).cummax(1).values
-        slot = torch.empty_like(part).scatter_(1, order, place - first)
+        first = last_chosen(F.pad(part[:, 1:] != part[:, :-1], (1, 0), value=True))
+        slot = torch.empty_like(part).scatter_(1, order, rows.places() - first)
         part = torch.empty_like(part).scatter_(1, order, part)
         real = part.masked_fill(~rows.mask, -1)
         return Parts(part, slot, max(1, int(real.max()) + 1), max(1, int(slot.masked_fill(~rows.mask, 0).max()) + 1))
@@ -116,11 +115,8 @@ def within(group: Group, divide: Divide) -> Group:
 
     def grouped(metric: Tensor, tokens: Tokens, keep: int | Tensor | Keep) -> Grouping:
         rows = Rows.of(metric, tokens, keep)
-        batch, length = rows.mask.shape
-        none = torch.full((batch, 1), -1, device=rows.mask.device)
-        state = Tokens(rows.metric, rows.positions, rows.sizes, none)
-        wanted = rows.room()
-        labels = torch.arange(length, device=rows.mask.device).expand(batch, length)
+        state = _state(rows.metric, rows.positions, rows.sizes)
+        wanted, labels = rows.room(), rows.places()
         weights: Tensor | None = None
         while True:
             now = Rows.of(state.features, state, Keep(state.counts, state.sizes.shape[1], 1.0))
@@ -247,5 +243,9 @@ def _in_parts(group: Group, rows: Rows, parts: Parts, number: Tensor, target: Te
 
 def _group_parts(group: Group, metric: Tensor, positions: Tensor, sizes: Tensor, shares: Tensor) -> Grouping:
     """Group parts laid out as records of their own, each with its share of the budget."""
-    tokens = Tokens(metric, positions, sizes, torch.full((sizes.shape[0], 1), -1, device=sizes.device))
-    return group(metric, tokens, Keep(shares, sizes.shape[1], float(sizes.shape[1])))
+    return group(metric, _state(metric, positions, sizes), Keep(shares, sizes.shape[1], float(sizes.shape[1])))
+
+
+def _state(metric: Tensor, positions: Tensor, sizes: Tensor) -> Tokens:
+    """Tokens whose features are the metric, and that need no source."""
+    return Tokens(metric, positions, sizes, torch.full((sizes.shape[0], 1), -1, device=sizes.device))
