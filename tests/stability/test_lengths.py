@@ -1,3 +1,4 @@
+import gc
 import sys
 
 import pytest
@@ -37,6 +38,7 @@ def test_measure_counts_right_answers_and_tokens_per_layer():
 def test_peak_memory_forgets_what_came_before():
     block = torch.ones(50_000_000)
     del block
+    gc.collect()  # what other tests left behind must not be given back in between
     assert reset_peak()
     before = peak()
     block = torch.ones(25_000_000)

@@ -1,8 +1,9 @@
 """Graph-based grouping on the chain of tokens: neighbours in order are the edges, so cost is linear in length."""
 
-import heapq
-from functools import cache, partial
+from functools import partial
+from heapq import heapify, heappop, heappush
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -110,11 +111,11 @@ def local(metric: Tensor, tokens: Tokens, keep: int | Tensor | Keep, width: int 
     return in_rounds(Rows.of(metric, tokens, keep), partial(_join_near, width=width, causal=causal))
 
 
-def ward(x: Tensor, keep: int, average: bool = False, table: int = 16) -> Tensor:
+def ward(x: Tensor, keep: int, average: bool = False, table: int = 8) -> Tensor:
     """Greedy agglomeration of one sequence (N, D) into `keep` runs: always the cheapest pair of neighbours next.
 
     The cost of joining runs a and b follows from |sum over a|^2, |sum over b|^2 and |sum over both|^2. These come
-    from tables for runs of up to `table` tokens, filled by one recurrence, and from cumulative sums beyond: a merge
+    from tables for runs of up to `table` tokens, filled by one recurrence, and from sums kept for longer ones: a merge
     costs a few lookups and two pushes on a heap.
 
     Args:
@@ -123,44 +124,55 @@ def ward(x: Tensor, keep: int, average: bool = False, table: int = 16) -> Tensor
     count = len(x)
     squares = _run_squares(x, min(table, count))
     known = [row.tolist() for row in squares]
-    sums = cache(lambda: F.pad(x.double(), (0, 0, 1, 0)).cumsum(0).numpy())  # only if a run outgrows the table
+    rows = x.numpy()
+    totals: dict[tuple[int, int], np.ndarray] = {}
 
-    def square(start: int, stop: int) -> float:
-        if stop - start < len(known):
-            return known[stop - start][start]
-        run = sums()[stop] - sums()[start]
-        return float(run @ run)
+    def total(start: int, stop: int) -> np.ndarray:
+        if (start, stop) in totals:  # as every run is that has outgrown the tables
+            return totals[start, stop]
+        return rows[start:stop].sum(0, dtype=np.float64)
 
-    def cost(start: int, middle: int, stop: int) -> float:
-        a, b, both = own[start], own[middle], square(start, stop)
+    def push(start: int, middle: int, stop: int) -> None:
         n, m = middle - start, stop - middle
-        return (a + b - both) / (n * m) if average else a / n + b / m - both / (n + m)
+        if n + m < len(known):
+            both = known[n + m][start]
+        else:
+            run = total(start, middle) + total(middle, stop)
+            both = float(run @ run)
+        if average:
+            cost = (own[start] + own[middle] - both) / (n * m)
+        else:
+            cost = own[start] / n + own[middle] / m - both / (n + m)
+        heappush(heap, (cost, start, middle, stop, both))
 
     end, begin = list(range(1, count + 1)), list(range(-1, count))  # of the run that starts, ends here; -1 = none
     own = known[1].copy()  # |sum|^2 of the run that starts here
     one, two = squares[1], squares[min(2, count)]
     first = one[1:] + one[:-1] - two if average else one[1:] + one[:-1] - two / 2
-    heap = list(zip(first.tolist(), range(count - 1), range(1, count), range(2, count + 1), strict=False))
-    heapq.heapify(heap)
+    starts = range(count - 1)
+    heap = list(zip(first.tolist(), starts, range(1, count), range(2, count + 1), two.tolist(), strict=False))
+    heapify(heap)
     runs = count
     while runs > keep:
-        _, start, middle, stop = heapq.heappop(heap)
+        _, start, middle, stop, both = heappop(heap)
         if end[start] != middle or end[middle] != stop:
             continue  # one of the two has grown or gone since
-        end[start], begin[stop], end[middle] = stop, start, -1
-        own[start] = square(start, stop)
+        if stop - start >= len(known):
+            totals[start, stop] = total(start, middle) + total(middle, stop)
+            totals.pop((start, middle), None), totals.pop((middle, stop), None)
+        end[start], begin[stop], end[middle], own[start] = stop, start, -1, both
         runs -= 1
         if start > 0:
-            heapq.heappush(heap, (cost(begin[start], start, stop), begin[start], start, stop))
+            push(begin[start], start, stop)
         if stop < count:
-            heapq.heappush(heap, (cost(start, stop, end[stop]), start, stop, end[stop]))
+            push(start, stop, end[stop])
     return (torch.tensor(end) > 0).long().cumsum(0) - 1
 
 
 def _run_squares(x: Tensor, longest: int) -> list[Tensor]:
     """|x_i + ... + x_(i + n - 1)|^2 at [n][i]: of runs of up to `longest` tokens, from those of shorter ones."""
     count = len(x)
-    products = _band(x[None], x[None], longest)[0, :, longest - 1 :].double()  # of x_i with x_i, x_(i + 1) ...
+    products = _band(x[None], x[None], 0, longest - 1)[0].double()  # of x_i with x_i, x_(i + 1) ...
     squares = [products.new_zeros(count + 1), products[:, 0]]
     for n in range(2, longest + 1):
         ends = products[: count - n + 1, n - 1]
@@ -174,7 +186,7 @@ def _join_near(x: Tensor, counts: Tensor, target: Tensor, full: bool, width: int
     leave, stay = x[:, 1::2], x[:, ::2]
     reach = range(1 - width, 1 if causal else 1 + width)
     shifts = torch.tensor(reach, device=x.device)
-    band = _band(leave, unit(stay), width)[..., : len(reach)] if width > 2 else _shifted(leave, stay, reach)
+    band = _band(leave, unit(stay), -reach[0], reach[-1]) if width > 2 else _shifted(leave, stay, reach)
     own = torch.arange(count, device=x.device)
     last = (counts - 1).clamp(min=0) // 2
     real = (shifts >= -own[:, None]) & (shifts <= last[:, None, None] - own[:, None])
@@ -204,21 +216,21 @@ def _shifted(leave: Tensor, stay: Tensor, shifts: range) -> Tensor:
     return torch.stack(columns, -1)
 
 
-def _band(leave: Tensor, stay: Tensor, width: int) -> Tensor:
-    """The same for shifts from 1 - width to width: blocks of `leave` against overlapping blocks of `stay`.
+def _band(leave: Tensor, stay: Tensor, before: int, after: int) -> Tensor:
+    """The same for shifts from -before to after: blocks of `leave` against overlapping blocks of `stay`.
 
-    The product of a block of s tokens with the s + 2 width - 1 around it holds the band as its diagonals.
+    The product of a block of s tokens with the s + before + after around it holds the band as its diagonals.
     """
     batch, count = leave.shape[:2]
-    size = max(64, width)
+    size = max(32, (before + after) // 2)
     number = -(-count // size)
-    span = size + 2 * width - 1
+    span = size + before + after
     if number * size > count:
         leave = F.pad(leave, (0, 0, 0, number * size - count))
     leave = leave.unflatten(1, (number, size))
-    stay = F.pad(stay, (0, 0, width - 1, (number - 1) * size + span - (width - 1) - stay.shape[1]))
+    stay = F.pad(stay, (0, 0, before, (number - 1) * size + span - before - stay.shape[1]))
     scores = leave @ stay.unfold(1, span, size)  # B number size span
     diagonals = scores.contiguous().as_strided(
-        (batch, number, size, 2 * width), (number * size * span, size * span, span + 1, 1)
+        (batch, number, size, before + after + 1), (number * size * span, size * span, span + 1, 1)
     )
     return diagonals.flatten(1, 2)[:, :count]

@@ -78,7 +78,7 @@ def sum_pairs(left: Tensor, right: Tensor, weights: Tensor, form: Callable[[Tens
     Each pair of blocks is made once and read both ways.
     """
     total = torch.zeros_like(weights)
-    for records, part in blocks(left.shape[0], left.shape[1], right.shape[1], left.element_size()):
+    for records, part in blocks(left.shape[0], left.shape[1], right.shape[1]):
         scores = form(product(left, right[:, part.start :], records, part).to(weights.dtype))
         total[records, part] += (scores @ weights[records, part.start :, None]).squeeze(-1)
         beyond = part.stop - part.start
