@@ -113,14 +113,14 @@ class Rows:
         """The metric scaled to length 1, for cosine similarity; a zero vector stays zero (similarity 0, not NaN)."""
         return unit(self.metric)
 
-    def neighbours(self) -> Float[Tensor, "B N-1"]:
+    def neighbours(self) -> Float[Tensor, "B M"]:
         """Cosine similarity of each token to the one after it; 0 with a zero vector, infinity beyond the last token."""
         lengths = dots(self.metric, self.metric).sqrt()
         lengths = torch.where(lengths > 0, lengths, 1)
         similar = dots(self.metric[:, :-1], self.metric[:, 1:]) / lengths[:, :-1] / lengths[:, 1:]
         return similar.masked_fill(~self.mask[:, 1:], torch.inf)
 
-    def runs(self, cut: Bool[Tensor, "B N-1"]) -> Grouping:
+    def runs(self, cut: Bool[Tensor, "B M"]) -> Grouping:
         """The grouping whose groups are the runs of tokens between cuts."""
         return self.grouping(torch.nn.functional.pad(cut.long().cumsum(1), (1, 0)))
 
@@ -158,7 +158,7 @@ def in_token_order(labels: Int[Tensor, "B N"], groups: int) -> Int[Tensor, "B N"
     return torch.where(labels < 0, -1, rank.gather(1, labels.clamp(min=0)))
 
 
-def need_memory(amount: float, what: str) -> None:
+def need_memory(amount: int, what: str) -> None:
     """Refuse before allocating what the machine does not have.
 
     Raises:
