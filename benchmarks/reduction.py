@@ -32,7 +32,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from functools import cache, partial
-from itertools import cycle
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -56,6 +55,9 @@ from tokred_sci.tokens import Grouping, Tokens
 KINDS = ("random", "clusters", "smooth")
 GLOBAL = {method.name for method in methods() if method.reach == "global"} - {"topk"}  # these get a form in windows
 WINDOW = 64
+SHOWN = dict(
+    zip(("links", "bipartite", "peaks", "agglomerative", "voxel", "knn"), COLOURS, strict=False)
+)  # in the figure
 SLOW = 8.0  # seconds: a method that took longer is not tried at larger lengths
 LIMIT = 60.0  # seconds: a process that takes longer, its start included, is stopped
 FIELDS = (
@@ -410,31 +412,30 @@ def number(value: float | None) -> str:
 
 
 def figure(rows: list[Row], path: Path) -> None:
-    """Time and memory against length: a colour per method, dashed in windows, grey for controls, black for the copy."""
+    """Time and memory against length: some methods in colour (dashed: in windows), the others thin and grey."""
     from matplotlib.figure import Figure
 
-    drawing = Figure(figsize=(12, 5), layout="constrained", dpi=120)
+    drawing = Figure(figsize=(12, 5.5), layout="constrained", dpi=120)
     panels = drawing.subplots(1, 2)
     measured = [row for row in rows if row["part"] == "lengths" and row["ms"] is not None]
-    names = list(dict.fromkeys(row["name"] for row in measured))
-    methods = [name for name in names if name not in ("copy", "none", "stride", "random") and " " not in name]
-    colour = dict(zip(methods, cycle(COLOURS), strict=False))
-    for name in names:
-        style = {"color": colour.get(name.split()[0], "#999999"), "linestyle": "--" if "windows" in name else "-"}
-        style["marker"] = {"none": "x", "stride": "v", "random": "s"}.get(name, "o")
-        if name == "copy":
-            style = {"color": "black", "linestyle": ":", "linewidth": 2}
+    for name in dict.fromkeys(row["name"] for row in measured):
         mine = [row for row in measured if row["name"] == name]
+        colour = "black" if name == "copy" else SHOWN.get(name.removesuffix(" in windows"), "#cccccc")
+        style = {"color": colour, "linestyle": "--" if "windows" in name else "-"}
+        style |= {"linewidth": 0.8, "zorder": 1} if colour == "#cccccc" else {"marker": "o", "markersize": 4}
         for axes, key in zip(panels, ("ms", "mb"), strict=True):
             points = [(row["tokens"], row[key]) for row in mine if row[key]]
-            axes.plot(*zip(*points, strict=True), label=name, markersize=4, **style) if points else None
-    for axes, title in zip(panels, ("time in ms", "peak extra memory in MB"), strict=True):
+            if not points:
+                continue
+            axes.plot(*zip(*points, strict=True), label=None if colour == "#cccccc" else name, **style)
+    for axes, title in zip(panels, ("time in ms, one thread", "peak extra memory in MB"), strict=True):
         axes.set(xscale="log", yscale="log", xlabel="tokens (width 64, half kept)", title=title)
         ticks = sorted({row["tokens"] for row in measured})
         axes.set_xticks(ticks, [f"{n:,}" for n in ticks], fontsize=8)
         axes.minorticks_off()
         axes.grid(alpha=0.25)
-    panels[1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize=8, frameon=False)
+    panels[0].plot([], [], color="#cccccc", linewidth=0.8, label="all other methods")
+    drawing.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", fontsize=9, frameon=False)
     drawing.savefig(path)
 
 
