@@ -45,6 +45,7 @@ REDUCTIONS = {
     "bins": space.bins,
     "voxel": space.voxel,
     "peaks": density.peaks,
+    "medoids": density.medoids,
     "cover": density.cover,
     "dbscan": density.dbscan,
     "hdbscan": density.hdbscan,

@@ -21,7 +21,21 @@ AT_MOST = ["voxel", "hdbscan", "shift"]  # the count follows the data, `keep` bo
 PRUNES = ["truncate", "topk"]
 ORDERED = ["links", "chunks", "local", "contract", "stride", "random", "truncate", "topk", "none"]
 POINT_SETS = ["peaks", "rank", "energy", "agglomerative", "knn", "contract", "bins", "voxel", "dbscan", "hdbscan"]
-EVEN = ["bipartite", "local", "energy", "links", "chunks", "knn", "contract", "bins", "peaks", "cover", "fps", "stride"]
+EVEN = [
+    "bipartite",
+    "local",
+    "energy",
+    "links",
+    "chunks",
+    "knn",
+    "contract",
+    "bins",
+    "peaks",
+    "medoids",
+    "cover",
+    "fps",
+    "stride",
+]
 LINEAR = ["none", "links", "chunks", "local", "contract", "knn", "bins", "voxel", "stride", "random", *PRUNES]
 SQUARE = ["agglomerative", "dbscan"]
 

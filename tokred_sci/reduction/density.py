@@ -6,11 +6,12 @@ from torch import Tensor
 
 from tokred_sci.errors import InputError
 from tokred_sci.reduction.linkage import cut, pair_distances, tree_of
+from tokred_sci.reduction.merge import first_lowest, flat_labels, sum_groups
 from tokred_sci.reduction.near import FAR, blocks, closeness, highest, join_chosen, product
 from tokred_sci.reduction.rows import Keep, Rows, best, finite, in_token_order, last_chosen, places, smaller, take
 from tokred_sci.tokens import Grouping, Tokens, can_look
 
-LISTED = 8  # nearest tokens that density peaks remembers: most find a denser one, and a centre, among them
+LISTED = 6  # nearest tokens that density peaks remembers: most find a denser one, and a centre, among them
 
 
 def peaks(
@@ -63,7 +64,7 @@ def peaks(
     score = separation.scatter(1, first, farthest).log() + density
     score = score.clamp(min=torch.finfo(x.dtype).min).masked_fill(~mask, -torch.inf)
     chosen = best(score.scatter(1, first, torch.inf), rows.keep)  # the densest token is always a centre
-    return join_chosen(left, right, chosen, chosen, rows, near, index)
+    return rows.grouping(join_chosen(left, right, chosen, chosen, rows, near, index))
 
 
 def cover(metric: Tensor, tokens: Tokens, keep: int | Tensor | Keep, radius: float | None = None) -> Grouping:
@@ -98,6 +99,43 @@ def cover(metric: Tensor, tokens: Tokens, keep: int | Tensor | Keep, radius: flo
         raise InputError(f"Expected 'radius' in (0, 2] (got {radius!r}): it is a distance of unit vectors.")
     rows = Rows.of(metric, tokens, keep)
     return farthest_first(rows.unit(), rows, radius)
+
+
+def medoids(metric: Tensor, tokens: Tokens, keep: int | Tensor | Keep, steps: int = 5, half: bool = False) -> Grouping:
+    """K-medoids: tokens join the nearest centre, the member nearest to a group's mean is its next centre, and again.
+
+    Centres start at even distances in token order, so nothing is drawn at random.
+    Law: exactly `keep` groups, numbered in token order of their centres; deterministic.
+    Facts: global; order of centres; count exact; O(steps N keep D) time, O(N) memory.
+
+    Args:
+        metric: what Euclidean distance is measured on, (B, N, D).
+        tokens: the batch; padding is left out.
+        keep: groups per record, an int or (B,).
+        steps: times that centres move; 0 leaves them where they start.
+        half: take distances from bfloat16 products, see `peaks`.
+
+    Raises:
+        InputError: `keep` outside [1, tokens of the record], or no such number of steps.
+
+    Reference: Token Pooling in Vision Transformers (Marin et al., 2021), https://arxiv.org/abs/2110.03860.
+
+    Example:
+        >>> import torch
+        >>> x = torch.tensor([[[0.0], [5.0], [0.1], [5.3], [0.3]]])
+        >>> tokens = Tokens(x, torch.arange(5.0).view(1, 5, 1), torch.ones(1, 5), torch.arange(5)[None])
+        >>> medoids(x, tokens, keep=2).labels
+        tensor([[1, 0, 1, 0, 1]])
+    """
+    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 0:
+        raise InputError(f"Expected 'steps' as an int >= 0 (got {steps!r}).")
+    rows = Rows.of(metric, tokens, keep)
+    x = _in_spreads(rows)
+    left, right = closeness(x, rows.mask, half)
+    chosen = best(torch.zeros_like(x[..., 0]).masked_fill(~rows.mask, -torch.inf), rows.keep)
+    for _ in range(steps):
+        chosen = _nearest_to_mean(x, join_chosen(left, right, chosen, chosen, rows), rows)
+    return rows.grouping(join_chosen(left, right, chosen, chosen, rows))
 
 
 def dbscan(
@@ -273,6 +311,18 @@ def farthest_first(x: Tensor, rows: Rows, radius: float | None) -> Grouping:
     joined = torch.where(alike, before, nearest)
     at = torch.arange(count, device=x.device).expand_as(joined)
     return rows.grouping(own.gather(1, torch.where(chosen, at, joined)))
+
+
+def _nearest_to_mean(x: Tensor, labels: Tensor, rows: Rows) -> Tensor:
+    """Mark, in each group, the member nearest to the group's mean, the first of equals."""
+    groups, (batch, count) = rows.num_groups, labels.shape
+    index = flat_labels(labels.masked_fill(~rows.mask, -1), groups)
+    members = sum_groups(rows.mask.to(x.dtype), index, groups).clamp(min=1)
+    mean = sum_groups(x, index, groups) / members[..., None]
+    squares = (x - take(mean, labels.clamp(0, groups - 1))).square().sum(2).nan_to_num(torch.inf)
+    marked = torch.zeros(batch * count + 1, dtype=torch.bool, device=x.device)
+    slack = 1024 * torch.finfo(x.dtype).eps  # two members are exactly as far from their mean, but for rounding
+    return marked.index_fill(0, first_lowest(squares, index, groups, slack), True)[:-1].view(batch, count)
 
 
 def _in_spreads(rows: Rows) -> Tensor:

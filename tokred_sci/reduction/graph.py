@@ -255,7 +255,7 @@ def rank(
     chosen = best(importance, rows.keep)
     closed = best(importance, (rows.keep * protect).long())
     left, right = cosines(rows.unit(), rows.unit(), rows.mask, half)
-    return join_chosen(left, right, chosen, chosen & ~closed, rows)
+    return rows.grouping(join_chosen(left, right, chosen, chosen & ~closed, rows))
 
 
 def attention_received(rows: Rows, steps: int, half: bool = False) -> Tensor:

@@ -120,6 +120,20 @@ def sum_groups(values: Tensor, index: Int[Tensor, " BN"], groups: int) -> Tensor
     return table.index_add_(0, index, values.flatten(0, 1))[:-1].unflatten(0, (batch, groups))
 
 
+def first_lowest(
+    values: Float[Tensor, "B N"], index: Int[Tensor, " BN"], groups: int, slack: float = 0.0
+) -> Int[Tensor, " BG"]:
+    """Place in the flattened batch of each group's member of lowest value, B * N where nobody is.
+
+    Of members whose values differ by no more than `slack` (of rounding) it is the first.
+    """
+    flat, number = values.flatten(), values.numel()
+    room = len(values) * groups + 1
+    least = flat.new_full((room,), torch.inf).scatter_reduce(0, index, flat, "amin")
+    place = torch.where(flat <= least[index] + slack, torch.arange(number, device=flat.device), number)
+    return index.new_full((room,), number).scatter_reduce(0, index, place, "amin")[:-1]
+
+
 def extent(tokens: Tokens, places: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """The box each token covers: the smallest and the largest place of its elements, after any number of merges.
 
@@ -192,10 +206,8 @@ def _norms(features: Tensor) -> Tensor:
 def _take_loudest(features: Tensor, index: Tensor, groups: int) -> Tensor:
     """The member of largest norm of each group, the first of equals."""
     batch, count, dim = features.shape
-    norms = _norms(features.detach()).nan_to_num(torch.inf).flatten()
-    loudest = norms.new_zeros(batch * groups + 1).scatter_reduce(0, index, norms, "amax", include_self=False)
-    place = torch.where(norms == loudest[index], torch.arange(len(norms), device=norms.device), batch * count)
-    first = index.new_full((batch * groups + 1,), batch * count).scatter_reduce(0, index, place, "amin")[:-1]
+    norms = _norms(features.detach()).nan_to_num(torch.inf).view(batch, count)
+    first = first_lowest(-norms, index, groups)
     taken = features.flatten(0, 1)[first.clamp(max=batch * count - 1)]
     return taken.masked_fill((first == batch * count)[:, None], 0).view(batch, groups, dim)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tokred_sci.reduction.rows import Rows, dots, last_chosen, places, smaller, take
-from tokred_sci.tokens import Grouping, can_look
+from tokred_sci.tokens import can_look
 
 CHUNK = 64  # columns whose maximum is taken together: a vectorised pass, where max with an index is a scalar one
 FAR = 1e30  # half a squared distance to padding
@@ -78,7 +78,7 @@ def sum_pairs(left: Tensor, right: Tensor, weights: Tensor, form: Callable[[Tens
     Each pair of blocks is made once and read both ways.
     """
     total = torch.zeros_like(weights)
-    for records, part in blocks(left.shape[0], left.shape[1], right.shape[1]):
+    for records, part in blocks(left.shape[0], left.shape[1], right.shape[1], size=8):  # scores and what `form` makes
         scores = form(product(left, right[:, part.start :], records, part).to(weights.dtype))
         total[records, part] += (scores @ weights[records, part.start :, None]).squeeze(-1)
         beyond = part.stop - part.start
@@ -95,8 +95,8 @@ def join_chosen(
     rows: Rows,
     near: Tensor | None = None,
     index: Tensor | None = None,
-) -> Grouping:
-    """The grouping in which every token that is not chosen joins the chosen and open token it scores highest with.
+) -> Tensor:
+    """Labels (B, N) in which every token that is not chosen joins the chosen and open one it scores highest with.
 
     Ties go to the one before it in token order.
 
@@ -123,7 +123,7 @@ def join_chosen(
     before = last_chosen(open_)
     before = torch.where(open_.gather(1, before), before, host)
     joined = keep_ties(left, right, score, host, before)
-    return rows.grouping(own.gather(1, torch.where(chosen, rows.places(), joined)))
+    return own.gather(1, torch.where(chosen, rows.places(), joined))
 
 
 def _nearest_open(left: Tensor, right: Tensor, open_: Tensor, most: int) -> tuple[Tensor, Tensor]:
