@@ -233,7 +233,7 @@ def _factors(columns: list[Tensor], last: list[Tensor], half: bool) -> Tensor:
         return torch.cat([*columns, *last], -1)
     width = sum(column.shape[-1] for column in (*columns, *last))
     fill = columns[0].new_zeros(*columns[0].shape[:2], -width % 32)
-    return torch.cat([*columns, fill, *last], -1).bfloat16()
+    return torch.cat([column.bfloat16() for column in (*columns, fill, *last)], -1)
 
 
 def _pieces(norms: Tensor) -> Tensor:
