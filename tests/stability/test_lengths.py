@@ -1,4 +1,4 @@
-import gc
+import subprocess
 import sys
 
 import pytest
@@ -6,7 +6,7 @@ import torch
 
 from tokred_sci.errors import InputError
 from tokred_sci.experiment import Model, ModelConfig, Reduce
-from tokred_sci.stability.lengths import effective_length, measure, peak, reset_peak, slope_per_octave
+from tokred_sci.stability.lengths import effective_length, measure, slope_per_octave
 
 
 def test_slope_of_a_line_in_octaves():
@@ -36,12 +36,13 @@ def test_measure_counts_right_answers_and_tokens_per_layer():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's peak counter is Linux's")
 def test_peak_memory_forgets_what_came_before():
-    block = torch.ones(50_000_000)
-    del block
-    gc.collect()  # what other tests left behind must not be given back in between
-    assert reset_peak()
-    before = peak()
-    block = torch.ones(25_000_000)
-    grown = peak() - before
-    del block
+    """In a process of its own: what other tests leave to the allocator would be counted, or given back in between."""
+    code = (
+        "import torch; from tokred_sci.stability.lengths import peak, reset_peak\n"
+        "block = torch.ones(50_000_000); del block\n"
+        "assert reset_peak(); before = peak()\n"
+        "block = torch.ones(25_000_000)\n"
+        "print(peak() - before)"
+    )
+    grown = float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
     assert 80 < grown < 140

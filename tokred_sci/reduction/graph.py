@@ -14,7 +14,7 @@ from tokred_sci.reduction.edges import chain_edges, contracted, matching, neares
 from tokred_sci.reduction.linkage import cut, pair_distances, tree_of
 from tokred_sci.reduction.near import cosines, join_chosen, keep_ties, nearest, sum_pairs
 from tokred_sci.reduction.rounds import in_rounds, join, join_halves
-from tokred_sci.reduction.rows import Keep, Rows, best, finite, in_token_order, take, unit
+from tokred_sci.reduction.rows import Keep, Rows, best, dots, finite, in_token_order, take, unit
 from tokred_sci.tokens import Grouping, Tokens, can_look
 
 
@@ -314,5 +314,5 @@ def _energies(x: Tensor, real: Tensor, margin: float, alpha: float, bonus: float
 
     here = real.to(x.dtype)
     constant = shift + bonus - alpha
-    own = form(torch.linalg.vecdot(x, x) - (1.0 if half else 0.0))
+    own = form(dots(x, x) - (1.0 if half else 0.0))
     return sum_pairs(left, right, here, form) - own + constant * (here.sum(1, keepdim=True) - 1)

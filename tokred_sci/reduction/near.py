@@ -40,7 +40,7 @@ def closeness(x: Tensor, real: Tensor, half: bool) -> tuple[Tensor, Tensor]:
 
     With `half` the norms are split into three bfloat16 pieces, so that what is lost is lost in the product alone.
     """
-    norms = torch.linalg.vecdot(x, x).div(2).masked_fill(~real, FAR)[..., None]
+    norms = dots(x, x).div(2).masked_fill(~real, FAR)[..., None]
     own = norms.masked_fill(~real[..., None], 0)
     pieces, own_pieces = (_pieces(norms), _pieces(own)) if half else (norms, own)
     one = torch.ones_like(pieces)
