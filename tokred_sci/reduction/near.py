@@ -78,8 +78,11 @@ def sum_pairs(left: Tensor, right: Tensor, weights: Tensor, form: Callable[[Tens
     Each pair of blocks is made once and read both ways.
     """
     total = torch.zeros_like(weights)
+    step = -(-right.shape[1] // 8)  # few shapes of blocks: some matrix libraries keep memory for each they have seen
     for records, part in blocks(left.shape[0], left.shape[1], right.shape[1], size=8):  # scores and what `form` makes
-        scores = form(product(left, right[:, part.start :], records, part).to(weights.dtype))
+        first = part.start // step * step
+        scores = product(left, right[:, first:], records, part)[..., part.start - first :]
+        scores = form(scores.to(weights.dtype))
         total[records, part] += (scores @ weights[records, part.start :, None]).squeeze(-1)
         beyond = part.stop - part.start
         if beyond < scores.shape[2]:
