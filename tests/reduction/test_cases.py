@@ -1,7 +1,7 @@
 """Cases 23 to 33 of the reliability list, one readable test each, for every method the case is about.
 
 The laws behind them are tested in depth in `test_laws.py`; here is the stated pass criterion and nothing else.
-Randomised cases draw n = 308 records: 14 for each of the 22 methods.
+Randomised cases draw n = 322 records: 14 for each of the 23 methods.
 """
 
 import re
