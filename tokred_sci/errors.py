@@ -11,3 +11,15 @@ class InputError(TokredError, ValueError):
 
 class MissingExtra(TokredError, ImportError):
     """An optional dependency is not installed; the message holds the exact pip line."""
+
+
+class FileError(TokredError, ValueError):
+    """A file does not hold what its format promises; the message names the file and the line or offset."""
+
+
+class FetchError(TokredError, OSError):
+    """A public file could not be fetched or is not what was promised; the message names URL, path and hash."""
+
+
+class StoreError(TokredError, OSError):
+    """A token store is damaged, in use, or written by another version; what was committed before is intact."""

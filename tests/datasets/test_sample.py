@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from scipy.spatial import ConvexHull, cKDTree
 
-from tokred_sci.datasets.sample import Sample, load_sample
+from tokred_sci.datasets.records import Records
+from tokred_sci.datasets.sample import load_sample
 from tokred_sci.errors import InputError
 
 FOLDER = files("tokred_sci.datasets") / "samples"
@@ -21,29 +22,29 @@ COMPLEMENT = str.maketrans("ACGT", "TGCA")
 
 
 @pytest.fixture(scope="module", params=["dna", "points", "series"])
-def sample(request: pytest.FixtureRequest) -> Sample:
+def sample(request: pytest.FixtureRequest) -> Records:
     return load_sample(request.param)
 
 
 @pytest.fixture(scope="module")
-def dna() -> Sample:
+def dna() -> Records:
     return load_sample("dna")
 
 
 @pytest.fixture(scope="module")
-def points() -> Sample:
+def points() -> Records:
     return load_sample("points")
 
 
 @pytest.fixture(scope="module")
-def series() -> Sample:
+def series() -> Records:
     return load_sample("series")
 
 
 # ---- all three --------------------------------------------------------------------------------------------------
 
 
-def test_fields_agree(sample: Sample) -> None:
+def test_fields_agree(sample: Records) -> None:
     records, labels = sample
     assert len(records) == len(labels) == len(sample.groups)
     assert set(np.concatenate([np.atleast_1d(label) for label in labels])) == set(range(len(sample.classes)))
@@ -94,7 +95,7 @@ def rows(organism: str) -> list[tuple[str, int, int, str]]:
     return [(contig, int(start), int(end), strand) for contig, start, end, _, _, strand in fields]
 
 
-def contigs(organism: str, dna: Sample) -> dict[str, tuple[str, np.ndarray]]:
+def contigs(organism: str, dna: Records) -> dict[str, tuple[str, np.ndarray]]:
     """Name in the FASTA file to (letters, labels)."""
     text = gzip.decompress((FOLDER / f"{organism}.fa.gz").read_bytes()).decode()
     names = [line[1:].split()[0] for line in text.splitlines() if line.startswith(">")]
@@ -102,7 +103,7 @@ def contigs(organism: str, dna: Sample) -> dict[str, tuple[str, np.ndarray]]:
     return {name: (letters, labels) for name, (letters, labels) in zip(names, own, strict=True)}
 
 
-def test_dna_lengths(dna: Sample) -> None:
+def test_dna_lengths(dna: Records) -> None:
     assert Counter(dna.groups) == dict(zip(ORGANISMS, (1, 9, 1), strict=True))
     assert dna.unit == "bases"
     for letters, labels in zip(*dna, strict=True):
@@ -114,12 +115,12 @@ def test_dna_lengths(dna: Sample) -> None:
 
 
 @pytest.mark.parametrize(("organism", "published"), [*zip(ORGANISMS, (0.508, 0.428, 0.329), strict=True)])
-def test_gc_content_is_that_of_the_species(organism: str, published: float, dna: Sample) -> None:
+def test_gc_content_is_that_of_the_species(organism: str, published: float, dna: Records) -> None:
     letters = "".join(letters for letters, _ in contigs(organism, dna).values())
     assert sum(map(letters.count, "GC")) / len(letters) == pytest.approx(published, abs=0.015)
 
 
-def test_first_gene_of_escherichia_coli(dna: Sample) -> None:
+def test_first_gene_of_escherichia_coli(dna: Records) -> None:
     """thrL, bases 190 to 255 of U00096: MKRISTTITTTITITTGNGAG and a stop."""
     assert rows(ORGANISMS[0])[0] == ("U00096.3", 189, 255, "+")
     assert dna.records[0][189:255] == "ATGAAACGCATTAGCACCACCATTACCACCACCATCACCATTACCACAGGTAACGGTGCGGGCTGA"
@@ -129,7 +130,7 @@ def test_first_gene_of_escherichia_coli(dna: Sample) -> None:
 
 @pytest.mark.parametrize("organism", ORGANISMS)
 @pytest.mark.parametrize("strand", ["+", "-"])
-def test_coding_sequences_start_stop_and_count_in_threes(organism: str, strand: str, dna: Sample) -> None:
+def test_coding_sequences_start_stop_and_count_in_threes(organism: str, strand: str, dna: Records) -> None:
     found, genome = [], contigs(organism, dna)
     for contig, start, end, direction in rows(organism):
         letters, _ = genome[contig]
@@ -142,7 +143,7 @@ def test_coding_sequences_start_stop_and_count_in_threes(organism: str, strand: 
     assert np.mean([len(gene) % 3 == 0 for gene in found]) > 0.95
 
 
-def test_labels_are_the_intervals_and_the_later_start_wins(dna: Sample) -> None:
+def test_labels_are_the_intervals_and_the_later_start_wins(dna: Records) -> None:
     contested = 0
     for organism in ORGANISMS:
         genome = contigs(organism, dna)
@@ -163,7 +164,7 @@ def test_labels_are_the_intervals_and_the_later_start_wins(dna: Sample) -> None:
 # ---- points -----------------------------------------------------------------------------------------------------
 
 
-def test_hemispheres_are_nearly_mirror_images(points: Sample) -> None:
+def test_hemispheres_are_nearly_mirror_images(points: Records) -> None:
     left, right = (record[:, :3].astype(np.float64) for record in points.records)
     assert left.shape == right.shape == (10242, 3)
     assert points.groups == ("left", "right")
@@ -176,7 +177,7 @@ def test_hemispheres_are_nearly_mirror_images(points: Sample) -> None:
         assert len(np.unique(cloud, axis=0)) == 10242
 
 
-def test_normals_are_units_and_point_outward(points: Sample) -> None:
+def test_normals_are_units_and_point_outward(points: Records) -> None:
     for record in points.records:
         xyz, normals = record[:, :3], record[:, 3:]
         assert record.dtype == np.float32
@@ -186,7 +187,7 @@ def test_normals_are_units_and_point_outward(points: Sample) -> None:
         assert outward[ConvexHull(xyz).vertices].mean() > 0.99  # the outermost points cannot
 
 
-def test_sulci_lie_deep(points: Sample) -> None:
+def test_sulci_lie_deep(points: Records) -> None:
     for record, labels in zip(*points, strict=True):
         assert labels.shape == (len(record),)
         assert labels.dtype == np.int8
@@ -200,7 +201,7 @@ def test_sulci_lie_deep(points: Sample) -> None:
 # ---- series -----------------------------------------------------------------------------------------------------
 
 
-def test_every_subject_does_every_exercise_with_both_arms(series: Sample) -> None:
+def test_every_subject_does_every_exercise_with_both_arms(series: Records) -> None:
     assert len(series.records) == 140
     assert set(Counter(zip(series.groups, series.labels, strict=True)).values()) == {2}
     assert len(set(series.groups)) == 10
@@ -209,7 +210,7 @@ def test_every_subject_does_every_exercise_with_both_arms(series: Sample) -> Non
     assert (min(lengths), max(lengths), sum(lengths)) == (947, 2618, 244_102)
 
 
-def test_series_are_finite_whole_steps_within_the_sensors_range(series: Sample) -> None:
+def test_series_are_finite_whole_steps_within_the_sensors_range(series: Records) -> None:
     step = np.array([0.002] * 3 + [0.005] * 3)[:, None]
     for record in series.records:
         assert record.shape[0] == 6
@@ -220,7 +221,7 @@ def test_series_are_finite_whole_steps_within_the_sensors_range(series: Sample) 
         np.testing.assert_allclose(record / step, np.round(record / step), atol=0.01)
 
 
-def test_a_resting_wrist_feels_gravity(series: Sample) -> None:
+def test_a_resting_wrist_feels_gravity(series: Records) -> None:
     """9.81 m/s2 is 1 g: the unit of the accelerometer is g."""
     for subject in set(series.groups):
         own = [record for record, group in zip(series.records, series.groups, strict=True) if group == subject]

@@ -1,5 +1,6 @@
 """Disk and network -> records and labels."""
 
-from tokred_sci.datasets.sample import Sample, load_sample
+from tokred_sci.datasets.records import Records
+from tokred_sci.datasets.sample import load_sample
 
-__all__ = ["Sample", "load_sample"]
+__all__ = ["Records", "load_sample"]

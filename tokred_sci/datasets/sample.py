@@ -5,13 +5,12 @@ Where each comes from and what was cut: `samples/README.md`. What rebuilds it: `
 
 import gzip
 import io
-from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.resources import files
 from typing import Literal
 
 import numpy as np
 
+from tokred_sci.datasets.records import Records
 from tokred_sci.errors import InputError
 
 ORGANISMS = ("escherichia_coli_mg1655", "bacteroides_thetaiotaomicron_jmh43", "staphylococcus_aureus_o11")
@@ -26,40 +25,7 @@ EXERCISES = {  # as abbreviated in the source
 }
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Sample:
-    """Records of one domain with their labels; unpacks as `records, labels`.
-
-    Args:
-        records: dna: one str per contig, letters as in the source. points: (points, 6) float32, xyz and unit
-            normal. series: (6, time) float32.
-        labels: dna: (bases,) int8, one class per base. points: (points,) int8, one class per point.
-            series: one int per recording.
-        classes: what label 0, 1, ... means.
-        groups: for each record what must not straddle a split: organism, hemisphere, subject.
-        channels: names of the columns (points) or rows (series, dna has one) with their units.
-        unit: what positions count.
-        source: provenance and licence in one line.
-    """
-
-    records: list
-    labels: list
-    classes: tuple[str, ...]
-    groups: tuple[str, ...]
-    channels: tuple[str, ...]
-    unit: str
-    source: str
-
-    def __iter__(self) -> Iterator[list]:
-        yield self.records
-        yield self.labels
-
-    def __repr__(self) -> str:
-        groups = len(set(self.groups))
-        return f"Sample({len(self.records)} records in {groups} groups, classes: {', '.join(self.classes)})"
-
-
-def load_sample(domain: Literal["dna", "points", "series"] | str) -> Sample:
+def load_sample(domain: Literal["dna", "points", "series"] | str) -> Records:
     """Real data that comes with the package; every call reads it afresh, so the arrays are the caller's own.
 
     - "dna": 1.2 million bases of each of three bacteria; classes: coding on the + strand, on the - strand, or not.
@@ -79,7 +45,7 @@ def load_sample(domain: Literal["dna", "points", "series"] | str) -> Sample:
     Example:
         >>> sample = load_sample("points")
         >>> sample
-        Sample(2 records in 2 groups, classes: gyrus, sulcus)
+        Records(2 of points, 2 groups, classes: gyrus, sulcus)
         >>> sample.records[0].shape, sample.groups, sample.unit
         ((10242, 6), ('left', 'right'), 'mm')
         >>> records, labels = load_sample("series")
@@ -101,9 +67,10 @@ def _arrays(name: str) -> dict[str, np.ndarray]:
         return dict(archive)
 
 
-def _dna() -> Sample:
+def _dna() -> Records:
     records: list[str] = []
     labels: list[np.ndarray] = []
+    names: list[str] = []
     groups: list[str] = []
     for organism in ORGANISMS:
         strands: dict[str, np.ndarray] = {}  # contig -> (bases,) int8
@@ -112,14 +79,17 @@ def _dna() -> Sample:
             letters = lines.replace("\n", "")
             strands[header.split()[0]] = np.zeros(len(letters), np.int8)
             records.append(letters)
+            names.append(header.split()[0])
             groups.append(organism)
         for row in gzip.decompress(_read(f"{organism}.bed.gz")).decode().splitlines():  # sorted by start, then end
             name, start, end, _, _, strand = row.split("\t")
             strands[name][int(start) : int(end)] = 1 if strand == "+" else 2
         labels.extend(strands.values())
-    return Sample(
+    return Records(
+        "dna",
         records,
         labels,
+        names=tuple(names),
         classes=("not coding", "coding +", "coding -"),
         groups=tuple(groups),
         channels=("letter (A, C, G, T)",),
@@ -129,11 +99,13 @@ def _dna() -> Sample:
     )
 
 
-def _points() -> Sample:
+def _points() -> Records:
     arrays, sides = _arrays("fsaverage5_pial.npz"), ("left", "right")
-    return Sample(
-        records=[np.hstack([arrays[f"{side}_xyz"], arrays[f"{side}_normals"]]) for side in sides],  # (V, 6)
-        labels=[(arrays[f"{side}_sulcal_depth"] > 0).astype(np.int8) for side in sides],  # (V,)
+    return Records(
+        "points",
+        [np.hstack([arrays[f"{side}_xyz"], arrays[f"{side}_normals"]]) for side in sides],  # (V, 6)
+        [(arrays[f"{side}_sulcal_depth"] > 0).astype(np.int8) for side in sides],  # (V,)
+        names=sides,
         classes=("gyrus", "sulcus"),
         groups=sides,
         channels=("x (mm)", "y (mm)", "z (mm)", "normal x (1)", "normal y (1)", "normal z (1)"),
@@ -143,13 +115,14 @@ def _points() -> Sample:
     )
 
 
-def _series() -> Sample:
+def _series() -> Records:
     arrays = _arrays("shoulder_exercises.npz")
     values = np.cumsum(arrays["differences"], axis=1, dtype=np.int16)  # (6, total), exact: differences wrap around
     physical = (values * arrays["step"][:, None]).astype(np.float32)
-    return Sample(
-        records=[part.copy() for part in np.split(physical, arrays["offsets"][1:-1], axis=1)],  # (6, time)
-        labels=arrays["exercise"].tolist(),
+    return Records(
+        "series",
+        [part.copy() for part in np.split(physical, arrays["offsets"][1:-1], axis=1)],  # (6, time)
+        arrays["exercise"].tolist(),
         classes=tuple(EXERCISES[name] for name in arrays["exercises"].tolist()),
         groups=tuple(f"subject {number}" for number in arrays["subject"].tolist()),
         channels=tuple(f"{name} ({'g' if name[0] == 'a' else 'rad/s'})" for name in arrays["channels"].tolist()),
