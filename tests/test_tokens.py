@@ -29,10 +29,14 @@ def tokens_of(**changed):
     [
         (
             {"features": torch.zeros(2, 3)},
-            "'features' as floats of shape (B, N, D)",
+            "'features' as floats, or uint8 codes, of shape (B, N, D)",
             "float32 of shape (2, 3)",
         ),
-        ({"features": torch.zeros(2, 3, 4).long()}, "'features' as floats", "int64 of shape (2, 3, 4)"),
+        (
+            {"features": torch.zeros(2, 3, 4).long()},
+            "'features' as floats, or uint8 codes,",
+            "int64 of shape (2, 3, 4)",
+        ),
         ({"positions": torch.zeros(2, 3)}, "'positions' as floats of shape (2, 3, 1 or 3)", "(2, 3)"),
         ({"positions": torch.zeros(2, 3, 2)}, "'positions' as floats of shape (2, 3, 1 or 3)", "(2, 3, 2)"),
         ({"positions": torch.zeros(2, 4, 1)}, "'positions' as floats of shape (2, 3, 1 or 3)", "(2, 4, 1)"),

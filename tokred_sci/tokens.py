@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from tokred_sci.errors import InputError
@@ -23,6 +23,7 @@ class Tokens:
 
     Args:
         features: what each token says, (B, N, D): raw content from a tokenizer, hidden states after the embedding.
+            Floats; or uint8, codes that mean something to an embedding only: they cannot be averaged, so not merged.
         positions: size-weighted mean place, (B, N, P), P = 1 or 3, in the domain's unit (bases; steps or seconds;
             the cloud's own unit). Tokenizers emit float64: float32 cannot tell neighbouring bases of a genome
             or seconds of a calendar date apart.
@@ -39,15 +40,17 @@ class Tokens:
         Tokens(B=1 N=2 D=8 P=1 M=7, torch.float32 on cpu, 3.5 elements per token)
     """
 
-    features: Float[Tensor, "B N D"]
+    features: Float[Tensor, "B N D"] | UInt8[Tensor, "B N D"]
     positions: Float[Tensor, "B N P"]
     sizes: Float[Tensor, "B N"]
     source: Int[Tensor, "B M"]
 
     def __post_init__(self) -> None:
         features, positions, sizes, source = self.features, self.positions, self.sizes, self.source
-        if features.ndim != 3 or not features.is_floating_point():
-            raise InputError(f"Expected 'features' as floats of shape (B, N, D) (got {_tell(features)}).")
+        if features.ndim != 3 or not (features.is_floating_point() or features.dtype == torch.uint8):
+            raise InputError(
+                f"Expected 'features' as floats, or uint8 codes, of shape (B, N, D) (got {_tell(features)})."
+            )
         batch, tokens, _ = features.shape
         if batch == 0 or tokens == 0:
             raise InputError(
@@ -106,6 +109,7 @@ class Tokens:
     def to(self, target: torch.device | torch.dtype | str) -> "Tokens":
         """Move to a device, or change the type of `features` (sizes stay float32, positions keep their own)."""
         if isinstance(target, torch.dtype):
+            check_floats(self)
             return replace(self, features=self.features.to(target))
         fields = (self.features, self.positions, self.sizes, self.source)
         return Tokens(*(field.to(target) for field in fields))
@@ -204,6 +208,15 @@ def stack(records: Sequence[Tokens]) -> Tokens:
         torch.cat([pad(record.sizes, tokens) for record in records]),
         torch.cat([pad(record.source, elements, -1) for record in records]),
     )
+
+
+def check_floats(tokens: Tokens) -> None:
+    """Refuse codes: as numbers they mean nothing."""
+    if not tokens.features.is_floating_point():
+        raise InputError(
+            "Expected features as floats (got uint8 codes): embed the tokens first, or spell the codes out with the "
+            "tokenizer's 'spell_out'."
+        )
 
 
 def _tell(value: Tensor) -> str:

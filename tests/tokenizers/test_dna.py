@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokred_sci.errors import InputError, MissingExtra
+from tokred_sci.models.embed import EmbedDNA
 from tokred_sci.reduction.merge import merge
 from tokred_sci.tokenizers.dna import DNATokenizer, reverse_complement
 from tokred_sci.tokens import Grouping, Tokens, stack
@@ -46,6 +47,41 @@ def test_patches_keep_everything_and_turn(sequence, patch, as_bytes):
     turned = tokenizer.reverse_complement(tokens)
     assert torch.equal(turned.features, tokenizer(reverse_complement(sequence)).features)
     assert torch.equal(tokenizer.reverse_complement(turned).features, tokens.features)
+
+
+@quick
+@given(any_dna, st.integers(1, 9))
+def test_codes_say_the_same_in_a_twentieth(sequence, patch):
+    tokenizer, plain_one = DNATokenizer(patch=patch, compact=True), DNATokenizer(patch=patch)
+    tokens, spelled = tokenizer(sequence), plain_one(sequence)
+    check_laws(tokenizer, tokens, sequence)
+    assert tokens.features.dtype == torch.uint8
+    assert torch.equal(tokenizer.spell_out(tokens).features, spelled.features)
+    assert tokenizer.detokenize(tokens) == sequence
+    turned = tokenizer.reverse_complement(tokens)
+    assert torch.equal(turned.features, tokenizer(reverse_complement(sequence)).features)
+    assert tokenizer.fingerprint != plain_one.fingerprint
+
+
+def test_codes_read_alike_and_cannot_be_merged_refused():
+    tokenizer = DNATokenizer(patch=4, compact=True)
+    batch = stack([tokenizer("ACGTNNacgt"), tokenizer("uU")])
+    embed = EmbedDNA(8, patch=4)
+    assert torch.equal(embed(batch).features, embed(tokenizer.spell_out(batch)).features)
+    assert tokenizer.detokenize(tokenizer("uU")) == "tT" and tokenizer("ACGTNN").features.max() < 64
+    for act in (lambda: merge(batch, Grouping(torch.zeros(2, 3).long(), 1)), lambda: batch.to(torch.float16)):
+        with pytest.raises(InputError, match="got uint8 codes"):
+            act()
+    with pytest.raises(InputError, match="'compact' with scheme 'patch' only"):
+        DNATokenizer(patch=4, scheme="kmer", compact=True)
+    with pytest.raises(InputError, match=r"IUPAC letters .*'-' at position 2"):
+        tokenizer("AC-")
+    assert (
+        DNATokenizer(patch=4, compact=True, unknown="N").detokenize(
+            DNATokenizer(patch=4, compact=True, unknown="N")("AC-é*")
+        )
+        == "ACNNN"
+    )
 
 
 @quick

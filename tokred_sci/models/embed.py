@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tokred_sci.errors import InputError
+from tokred_sci.tokenizers.dna import spell_codes
 from tokred_sci.tokens import Tokens
 
 
@@ -21,7 +22,7 @@ class EmbedDNA(nn.Module):
 
     Args:
         dim: width of the features.
-        patch: bases per token, as in `DNATokenizer(patch, scheme="patch")`.
+        patch: bases per token, as in `DNATokenizer(patch, scheme="patch")`, compact or not.
         kernel: bases each filter sees (odd).
         hidden: number of filters.
     """
@@ -33,7 +34,11 @@ class EmbedDNA(nn.Module):
         self.project = nn.Linear(2 * hidden, dim)
 
     def forward(self, tokens: Tokens) -> Tokens:
-        bases = _content(tokens, self.patch * 5, "DNATokenizer(patch=...)").unflatten(2, (self.patch, 5))
+        if tokens.features.dtype == torch.uint8:
+            bases = spell_codes(_content(tokens, self.patch, "DNATokenizer(patch=..., compact=True)"))
+        else:
+            bases = _content(tokens, self.patch * 5, "DNATokenizer(patch=...)").unflatten(2, (self.patch, 5))
+        bases = bases.to(self.project.weight.dtype)
         there = bases[..., :4].sum(-1, keepdim=True)  # 1 for a base, 0 beyond the end of a partial patch
         hits = F.gelu(self.filters(bases.flatten(1, 2).mT).mT.unflatten(1, (-1, self.patch))) * there
         mean = hits.sum(2) / there.sum(2).clamp(min=1)

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tokred_sci.errors import InputError
-from tokred_sci.tokens import Grouping, Tokens, can_look
+from tokred_sci.tokens import Grouping, Tokens, can_look, check_floats
 
 Combine = Literal["mean", "norm", "loudest"]
 
@@ -30,7 +30,7 @@ def merge(tokens: Tokens, grouping: Grouping, combine: Combine = "mean") -> Toke
         (label -1) get source -1.
 
     Raises:
-        InputError: the grouping is for another batch, or no such way to combine.
+        InputError: the grouping is for another batch, no such way to combine, or features that are codes.
 
     References: the size-weighted mean is that of Token Merging (Bolya et al., 2023),
     https://arxiv.org/abs/2210.09461; keeping the norm is the idea of Token Fusion (Kim et al., 2024),
@@ -45,6 +45,7 @@ def merge(tokens: Tokens, grouping: Grouping, combine: Combine = "mean") -> Toke
         ([2.0, 8.0], [[2.0, 1.0]], [[0, 0, 1]])
     """
     _check_same_batch(grouping, tokens.sizes)
+    check_floats(tokens)
     if combine not in ("mean", "norm", "loudest"):
         raise InputError(f"Expected 'combine' to be 'mean', 'norm' or 'loudest' (got {combine!r}).")
     groups = grouping.num_groups

@@ -20,18 +20,25 @@ _READ = bytes.maketrans(b"Uu", b"Tt")
 _TURN = bytes.maketrans(b"ACGTURYSWKMBDHVNacgturyswkmbdhvn", b"TGCAAYRSWMKVHDBNtgcaayrswmkvhdbn")
 
 
-def _tables() -> tuple[np.ndarray, np.ndarray]:
-    content, letters = np.zeros((256, 5), np.float32), np.zeros(32, np.uint8)
-    for letter, bases in _IUPAC.items():
+def _tables() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    content, letters, codes = np.zeros((256, 5), np.float32), np.zeros(32, np.uint8), np.zeros(256, np.uint8)
+    for number, (letter, bases) in enumerate(_IUPAC.items()):
         for lower, byte in enumerate((ord(letter), ord(letter.lower()))):
             content[byte, ["ACGT".index(base) for base in bases]] = 1 / len(bases)
             content[byte, 4] = lower
             letters[int((content[byte] > 0) @ (1, 2, 4, 8, 16))] = byte
-    return content, letters
+            codes[byte] = number + 4 + 32 * lower  # A, C, G, T share all bits but two: 2 bits a base once compressed
+    return content, letters, codes
 
 
-_CONTENT, _LETTERS = _tables()  # byte -> [A, C, G, T, lower]; set of bases as bits, and 16 for lower case -> byte
-_KNOWN = _CONTENT[:, :4].sum(1) > 0
+# byte -> [A, C, G, T, lower]; set of bases as bits, and 16 for lower case -> byte; byte -> code, 0 for no letter
+_CONTENT, _LETTERS, _CODES = _tables()
+_KNOWN = _CODES > 0
+_SPELLED, _LETTER_OF = np.zeros((64, 5), np.float32), np.zeros(256, np.uint8)  # of each code: content, letter
+_SPELLED[_CODES[_KNOWN]], _LETTER_OF[_CODES[_KNOWN]] = _CONTENT[_KNOWN], np.flatnonzero(_KNOWN)
+_TURNED = np.zeros(64, np.uint8)  # code -> code of the base across
+_TURNED[_CODES[_KNOWN]] = _CODES[np.frombuffer(_TURN, np.uint8)[_KNOWN]]
+_ENCODE = _CODES[np.frombuffer(_READ, np.uint8)].tobytes()  # byte -> code, U as T
 _DIGIT = np.full(256, 4, np.int64)  # A 0, C 1, G 2, T 3, anything else 4
 for _number, _base in enumerate("ACGT"):
     _DIGIT[[ord(_base), ord(_base.lower())]] = _number
@@ -71,7 +78,8 @@ class DNATokenizer:
     Features by scheme:
         "patch": patch * 5 numbers, per base [A, C, G, T, lower]: A to T sum to 1 (R is half A, half G),
             `lower` is the soft mask. A last partial patch is filled up with zeros; its size is the real
-            number of bases.
+            number of bases. With `compact` a code for each base instead, patch uint8 numbers in a twentieth of the
+            memory, 0 where there is no base: `EmbedDNA` reads both alike, `spell_out` turns them into the former.
         "kmer": [id, lower-case share of the k-mer]. Ids count in base 4 with A, C, G, T as 0 to 3, first base
             highest; 4**k stands for a k-mer with any other letter, or a sequence shorter than k. The last k-mer ends
             where the sequence ends, even if it then shares more than `overlap` bases with the one before.
@@ -86,6 +94,7 @@ class DNATokenizer:
         unknown: what to do with a character outside the IUPAC alphabet ('-' and '*' too): "error", or read
             it as "N".
         vocabulary: for "bpe", the JSON text of a Hugging Face `tokenizers` vocabulary.
+        compact: for "patch", features as codes.
 
     Raises:
         InputError: settings that do not fit together.
@@ -108,6 +117,7 @@ class DNATokenizer:
     overlap: int = 0
     unknown: str = "error"
     vocabulary: str | None = field(default=None, repr=False)
+    compact: bool = False
 
     def __post_init__(self) -> None:
         record.check_choice("scheme", self.scheme, ("patch", "kmer", "bpe"))
@@ -124,6 +134,10 @@ class DNATokenizer:
             )
         if self.vocabulary is not None:
             _pieces(self.vocabulary)
+        if self.compact and self.scheme != "patch":
+            raise InputError(
+                f"Expected 'compact' with scheme 'patch' only (got {self.scheme!r}): ids are compact anyway."
+            )
 
     @property
     def fingerprint(self) -> str:
@@ -133,7 +147,9 @@ class DNATokenizer:
     @property
     def dim(self) -> int:
         """Width D of the features."""
-        return self.patch * 5 if self.scheme == "patch" else 2
+        if self.scheme != "patch":
+            return 2
+        return self.patch if self.compact else self.patch * 5
 
     @property
     def vocabulary_size(self) -> int:
@@ -150,14 +166,21 @@ class DNATokenizer:
 
     def __call__(self, sequence: str | bytes) -> Tokens:
         """Tokenize one sequence into a batch of one; empty or foreign text is an `InputError`."""
+        if self.compact:
+            codes = _read_codes(sequence, self.unknown)
+            sizes = record.window_sizes(len(codes), self.patch, self.patch)
+            filled = np.frombuffer(codes.ljust(len(sizes) * self.patch, b"\0"), np.uint8)
+            return record.assemble_runs(filled.reshape(-1, self.patch).copy(), sizes)
         letters = _read(sequence, self.unknown)
-        length = len(letters)
         if self.scheme == "bpe":
-            features, source = self._encode(letters)
-        else:
-            source = record.window_source(length, self.patch, self.patch - self.overlap)
-            features = self._patches(letters) if self.scheme == "patch" else self._kmers(letters)
-        return record.assemble(features, source, np.arange(length, dtype=np.float64)[:, None])
+            return record.assemble_runs(*self._encode(letters))
+        features = self._patches(letters) if self.scheme == "patch" else self._kmers(letters)
+        return record.assemble_runs(features, record.window_sizes(len(letters), self.patch, self.patch - self.overlap))
+
+    def spell_out(self, tokens: Tokens) -> Tokens:
+        """Tokens with codes (`compact`) as those without: five numbers for each base."""
+        record.check_dim(tokens, self.dim)
+        return replace(tokens, features=spell_codes(tokens.features).flatten(2))
 
     def detokenize(self, tokens: Tokens) -> str:
         """The sequence behind the tokens of one record.
@@ -174,6 +197,8 @@ class DNATokenizer:
         record.check_born(tokens, self.dim, self.patch, self.patch - self.overlap)
         record.check_indexed(tokens)
         source = tokens.source[0].numpy(force=True)
+        if self.compact:
+            return _LETTER_OF[tokens.features[0].numpy(force=True).reshape(-1)[: len(source)]].tobytes().decode("ascii")
         features = tokens.features[0].float().numpy(force=True)
         offset = np.arange(len(source)) - self._starts(len(source))[source]
         if self.scheme == "patch":
@@ -215,6 +240,9 @@ class DNATokenizer:
         record.check_born(tokens, self.dim, self.patch, self.patch - self.overlap)
         batch, count, _ = tokens.features.shape
         lengths = tokens.sizes.sum(1).long()
+        if self.compact:
+            codes = torch.from_numpy(_TURNED).to(tokens.features.device)[tokens.features.long()]
+            return replace(tokens, features=_flip(codes.reshape(batch, -1, 1), lengths).reshape(codes.shape))
         if self.scheme == "patch":
             content = tokens.features.reshape(batch, count * self.patch, 5)
             return replace(
@@ -296,7 +324,7 @@ class DNATokenizer:
             ids, known = ids * 4 + digit, known & (digit < 4)
             lower += _CONTENT[window, 4]
         share = lower / np.minimum(k, length - starts)
-        return np.stack([np.where(known, ids, 4**k), share], 1)
+        return np.stack([np.where(known, ids, 4**k), share], 1).astype(np.float32)
 
     def _starts(self, length: int) -> np.ndarray:
         """First base of each window, (N,): the last k-mer ends where the sequence ends, so no letter is lost."""
@@ -318,7 +346,7 @@ class DNATokenizer:
             )
         starts = np.cumsum(lengths) - lengths
         lower = np.add.reduceat(_CONTENT[letters, 4], starts, dtype=np.float64)
-        return np.stack([ids, lower / lengths], 1), np.repeat(np.arange(len(ids)), lengths)
+        return np.stack([ids, lower / lengths], 1).astype(np.float32), lengths
 
     def _decode(self, tokens: Tokens, strict: bool = False) -> str:
         assert self.vocabulary is not None
@@ -345,6 +373,20 @@ class DNATokenizer:
                 "scheme 'patch'."
             )
         return "".join(np.where(share == 1, np.char.lower(words), words).tolist())
+
+
+def spell_codes(codes: Tensor) -> Tensor:
+    """[A, C, G, T, lower] of each base, (..., 5) float32, from its code; zeros for no base."""
+    return torch.from_numpy(_SPELLED).to(codes.device)[codes.long()]
+
+
+def _read_codes(sequence: Any, unknown: str) -> bytes:
+    """The code of each letter, as `_read` accepts them."""
+    if isinstance(sequence, str | bytes) and sequence:
+        codes = (sequence if isinstance(sequence, bytes) else sequence.encode("ascii", "replace")).translate(_ENCODE)
+        if b"\0" not in codes:
+            return codes
+    return _CODES[_read(sequence, unknown)].tobytes()
 
 
 def _read(sequence: Any, unknown: str, empty: bool = False) -> np.ndarray:

@@ -74,6 +74,24 @@ def assemble(features: np.ndarray, source: np.ndarray, places: np.ndarray) -> To
     )
 
 
+def assemble_runs(features: np.ndarray, sizes: np.ndarray) -> Tokens:
+    """As `assemble`, for tokens that own the elements 0, 1, 2 ... of a sequence in runs of these sizes, (N,) int64."""
+    ends = np.cumsum(sizes)
+    return Tokens(
+        torch.from_numpy(np.ascontiguousarray(features))[None],
+        torch.from_numpy((ends - (sizes + 1) / 2)[:, None])[None],
+        torch.from_numpy(sizes.astype(np.float32))[None],
+        torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes))[None],
+    )
+
+
+def window_sizes(length: int, patch: int, stride: int) -> np.ndarray:
+    """Elements each window owns, (N,): its first `stride`, the last one all the rest."""
+    sizes = np.full(window_count(length, patch, stride), stride)
+    sizes[-1] = length - stride * (len(sizes) - 1)
+    return sizes
+
+
 def window_count(length: int, patch: int, stride: int) -> int:
     """Windows of `patch` elements, `stride` apart, that cover `length` elements: never a tail left over."""
     return max(1, -(-(length - patch + stride) // stride))
