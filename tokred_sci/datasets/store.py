@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import pairwise
 from operator import index as as_index
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,7 +41,7 @@ from tokred_sci.tokens import Tokens
 if TYPE_CHECKING:
     import icechunk
 
-BLOCK = 512  # records read at once where all are read
+BLOCK = 1 << 18  # tokens read at once where all are read: some chunks
 
 
 def write_tokens(
@@ -273,9 +274,15 @@ class TokenStore:
 
     def __iter__(self) -> Iterator[Tokens]:
         """All records in order, a block of them read at a time."""
-        for start in range(0, len(self), BLOCK):
-            for entry in self.entries(range(start, min(start + BLOCK, len(self)))):
+        for block in self.blocks():
+            for entry in self.entries(block):
                 yield entry.tokens
+
+    def blocks(self) -> Iterator[range]:
+        """The numbers of all records, cut where it is well to stop reading for a while."""
+        number = np.cumsum(self.table[:, 1]) // BLOCK
+        edges = [0, *(np.flatnonzero(np.diff(number)) + 1).tolist(), len(self)]
+        return (range(start, stop) for start, stop in pairwise(edges) if stop > start)
 
     @property
     def names(self) -> list[str]:
@@ -330,8 +337,7 @@ def verify_tokens(path: Place, options: Options | None = None) -> list[str]:
     """
     store = read_tokens(path, options=options)
     faults = []
-    for start in range(0, len(store), BLOCK):
-        block = range(start, min(start + BLOCK, len(store)))
+    for block in store.blocks():
         try:
             store.entries(block)
         except StoreError:
@@ -440,8 +446,8 @@ def _rewrite(group: Any, store: TokenStore) -> None:
         del group[name]
     layout.create_arrays(group, layout.kind_in(header))
     writer = layout.Writer(group, layout.ends_of(group))
-    for start in range(0, len(store), BLOCK):
-        for place, entry in enumerate(store.entries(range(start, min(start + BLOCK, len(store)))), start):
+    for block in store.blocks():
+        for place, entry in zip(block, store.entries(block), strict=True):
             writer.add(layout.fields_of(place, entry))
     writer.close()
     layout.append_table(group, writer.rows, writer.labels)
