@@ -3,10 +3,11 @@
 import json
 import platform
 import sys
+import tomllib
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,6 +19,10 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+
+store_app = typer.Typer(help="Look after a token store.", no_args_is_help=True)
+app.add_typer(store_app, name="store")
 
 
 class Domain(StrEnum):
@@ -68,11 +73,91 @@ def methods(
 
 
 @app.command()
+def tokenize(
+    inputs: Annotated[list[Path], typer.Argument(help="Files of one domain: FASTA, GenBank, LAZ, PLY, CSV, EDF, ...")],
+    out: Annotated[str, typer.Option(help="The store: a folder, or s3://bucket/prefix. Records are added to it.")],
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="Of the tokenizer, as patch=16 (repeat for more).")
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--read", help="Of the files' reader, as label=classification (repeat for more)."),
+    ] = None,
+    piece: Annotated[int, typer.Option(help="Cut longer sequences and series into records of this length; 0 = no.")] = 1
+    << 20,
+    workers: Annotated[int, typer.Option(help="Local processes; 0 = this one.", min=0)] = 0,
+    dask: Annotated[str | None, typer.Option(help="Address of a Dask scheduler, in place of --workers.")] = None,
+) -> None:
+    """Tokenize files into a store. Called again after it was interrupted, it goes on where it was."""
+    from tokred_sci.ingest import tokenize_files, tokenizer_for
+
+    settings, options = _pairs(setting), _pairs(option)
+    tokenizer = tokenizer_for(inputs[0], settings, options)
+    store = tokenize_files(inputs, out, tokenizer, piece or None, workers, dask, options)
+    typer.echo(f"{tokenizer}\n{store} in {out}")
+
+
+def _pairs(texts: list[str] | None) -> dict[str, Any]:
+    """["patch=16", "scheme=kmer"] as a dictionary; values as TOML would read them, else as text."""
+    pairs = {}
+    for text in texts or []:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise InputError(f"Expected name=value (got {text!r}).")
+        try:
+            pairs[name] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            pairs[name] = value
+    return pairs
+
+
+@store_app.command()
+def generations(store: str) -> None:
+    """The states of a store that were committed whole: number, time, what was done, records."""
+    from tokred_sci.datasets.store import generations as history
+
+    for number, one in enumerate(history(store)):
+        typer.echo(f"{number:4}  {one.when:%Y-%m-%d %H:%M:%S}  {one.what:9} {one.records:10} records  {one.name}")
+
+
+@store_app.command()
+def verify(store: str) -> None:
+    """Read everything in the last generation; exit code 1 and one line for each fault if there is any."""
+    from tokred_sci.datasets.store import read_tokens, verify_tokens
+
+    faults = verify_tokens(store)
+    typer.echo("\n".join(faults) or f"{read_tokens(store)}: all as written")
+    if faults:
+        raise typer.Exit(1)
+
+
+@store_app.command()
+def compact(
+    store: str,
+    forget: Annotated[bool, typer.Option("--forget", help="Drop all earlier generations.")] = False,
+) -> None:
+    """Lay records end to end again and give back the room of what no generation holds."""
+    from tokred_sci.datasets.store import compact_tokens
+
+    typer.echo(f"{compact_tokens(store, forget):,} bytes given back")
+
+
+@app.command()
 def versions(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
     """Versions of everything a result depends on: paste this into a bug report."""
     from importlib.metadata import version
 
-    names = ("tokred-sci", "torch", "torch-geometric", "scikit-learn", "scipy", "numpy", "zarr", "safetensors")
+    names = (
+        "tokred-sci",
+        "torch",
+        "torch-geometric",
+        "scikit-learn",
+        "scipy",
+        "numpy",
+        "zarr",
+        "icechunk",
+        "safetensors",
+    )
     told = {"python": platform.python_version(), "system": platform.platform(), **{n: version(n) for n in names}}
     typer.echo(json.dumps(told, indent=1) if as_json else "\n".join(f"{k:16} {v}" for k, v in told.items()))
 

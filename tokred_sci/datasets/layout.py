@@ -26,6 +26,7 @@ TABLE = ("token", "tokens", "source", "elements", "target", "name", "letters", "
 where each token owns the elements that follow the token's before it, so that sizes say it all; `target` is -1 where
 there are no labels per element."""
 _ROWS = 8192  # of the table and of labels in a chunk
+_AXES = {"features": "token", "positions": "token", "sizes": "token", "records": "record", "labels": "record"}
 _TURNS = {"features": 1, "positions": 3, "sizes": 5, "source": 7, "targets": 11, "name": 13}  # in a record's check sum
 
 
@@ -99,10 +100,10 @@ def fields_of(place: int, entry: Entry) -> dict[str, np.ndarray]:
             f"Expected record {place} in a type numpy knows "
             f"(got {tokens.features.dtype}): use tokens.to(torch.float32)."
         ) from error
-    source = tokens.source[0].numpy(force=True)
-    if not np.array_equal(source, _in_runs(fields["sizes"])):
+    source, sizes = tokens.source[0].numpy(force=True), fields["sizes"]
+    if sizes.sum(dtype=np.float64) != len(source) or not np.array_equal(source, _in_runs(sizes)):
         fields["source"] = source
-    fields["name"] = np.frombuffer(str(entry.name).encode(), np.uint8)
+    fields["name"] = np.frombuffer(str(entry.name).encode(errors="replace"), np.uint8)
     if entry.label is not None:
         fields["label"] = label = _numbers(f"label of record {place}", entry.label)
         if (label == lost(label.dtype.name)).any():
@@ -135,15 +136,17 @@ def create_arrays(group: Any, kind: Kind) -> None:
     of_tokens = chunk_rows(kind.features, (kind.dim,)) * CHUNKS
     for name, (dtype, trailing) in (flat | beside).items():
         width, rows = tuple(max(1, length) for length in trailing), chunk_rows(dtype, trailing)
-        shard = of_tokens if name in ("positions", "sizes") else rows * CHUNKS  # tokens begin at one row in all three
+        shard = rows * (1 if name == "name" else CHUNKS)
+        shard = of_tokens if name in ("positions", "sizes") else shard  # tokens begin at one row in all three
         group.create_array(
             name,
             shape=(0, *trailing),
             chunks=(min(rows, shard) if name in flat else _ROWS, *width),
             shards=(shard, *width) if name in flat else None,
             dtype=dtype,
+            dimension_names=[_AXES.get(name, name), *(f"{name}_{axis}" for axis in range(len(trailing)))],
             compressors=[zarr.codecs.BloscCodec(cname="zstd", shuffle="bitshuffle"), zarr.codecs.Crc32cCodec()],
-            fill_value=lost(dtype) if name in beside else 0,
+            fill_value=lost(dtype) if name in beside or name == "name" else 0,  # no UTF-8 has the byte 255
             config={"write_empty_chunks": True},  # a chunk of zeros is written too: a missing one is damage
         )
 
@@ -157,7 +160,9 @@ def chunk_rows(dtype: str, trailing: tuple[int, ...]) -> int:
 def lost(dtype: str) -> Any:
     """What Zarr hands out where a chunk of the table or of labels is gone: a value that is never written there."""
     kind = np.dtype(dtype)
-    return np.finfo(kind).min if kind.kind == "f" else np.iinfo(kind).min
+    if kind.kind == "f":
+        return np.finfo(kind).min
+    return np.iinfo(kind).max if kind.kind == "u" else np.iinfo(kind).min
 
 
 class Writer:
@@ -177,7 +182,7 @@ class Writer:
     def add(self, fields: dict[str, np.ndarray]) -> None:
         """Take the arrays of one record, as `fields_of` made them."""
         at = {name: self.columns[name].add(values) for name, values in fields.items() if name != "label"}
-        elements = len(fields["source"]) if "source" in fields else int(fields["sizes"].sum())
+        elements = len(fields["source"]) if "source" in fields else int(fields["sizes"].sum(dtype=np.float64))
         self.rows.append(
             [
                 at["features"],
@@ -237,6 +242,22 @@ def ends_of(group: Any) -> dict[str, int]:
         for name, array in group.arrays()
         if name not in ("records", "labels")
     }
+
+
+def trim(group: Any) -> None:
+    """Cut flat arrays off behind the last record."""
+    table = np.asarray(group["records"][:])
+    for columns, names in (
+        ((0, 1), ("features", "positions", "sizes")),
+        ((5, 6), ("name",)),
+        ((2, 3), ("source",)),
+        ((4, 3), ("targets",)),
+    ):
+        used = table[table[:, columns[0]] >= 0]
+        end = int((used[:, columns[0]] + used[:, columns[1]]).max(initial=0))
+        for name in names:
+            if name in group:
+                group[name].resize((end, *group[name].shape[1:]))
 
 
 def append_table(group: Any, rows: Sequence[Sequence[int]], labels: Sequence[np.ndarray]) -> None:
@@ -381,15 +402,15 @@ def _read_piece(arrays: dict[str, Any], table: np.ndarray, path: str) -> Iterato
 
 def read_names(arrays: dict[str, Any], table: np.ndarray, path: str) -> list[str]:
     """What each record is called."""
-    if not len(table):
-        return []
-    starts, lengths = table[:, 5], table[:, 6]
-    low = int(starts.min())
-    letters = read_flat(arrays["name"], low, int((starts + lengths).max()), path).tobytes()
-    return [
-        letters[a - low : a - low + n].decode(errors="replace")
-        for a, n in zip(starts.tolist(), lengths.tolist(), strict=True)
-    ]
+    ends = table[:, 5] + table[:, 6]
+    edges = [0, *(np.flatnonzero(table[1:, 5] != ends[:-1]) + 1).tolist(), len(table)]
+    names = []
+    for first, last in pairwise(edges if len(table) else []):
+        low = int(table[first, 5])
+        letters = read_flat(arrays["name"], low, int(ends[last - 1]), path).tobytes()
+        spans = zip((table[first:last, 5] - low).tolist(), (ends[first:last] - low).tolist(), strict=True)
+        names += [letters[start:stop].decode(errors="replace") for start, stop in spans]
+    return names
 
 
 def _in_runs(sizes: np.ndarray) -> np.ndarray:
@@ -416,14 +437,17 @@ def _check(fields: dict[str, np.ndarray], begins: dict[str, np.ndarray]) -> np.n
         ends = np.append(begins[name][1:], len(words))
         filled &= ends > begins[name]
         if filled.any():
-            by_row = words.sum(1, dtype=np.uint64) if words.shape[1] > 1 else words[:, 0]
+            by_row = words.sum(1, dtype=np.uint64) if words.shape[1] != 1 else words[:, 0]
             sums[filled] = np.add.reduceat(by_row, begins[name][filled], dtype=np.uint64).view(np.int64)
         total = total + sums * _TURNS[name]
     return total
 
 
 def _numbers(name: str, value: Any) -> np.ndarray:
-    array = value.numpy(force=True) if isinstance(value, Tensor) else np.asarray(value)
+    try:
+        array = value.numpy(force=True) if isinstance(value, Tensor) else np.asarray(value)
+    except (TypeError, ValueError) as error:  # bfloat16; rows of unequal length
+        raise InputError(f"Expected {name} as numbers, rows of one length (got: {error}).") from error
     array = array.astype(np.int8) if array.dtype.kind == "b" else array
     if array.dtype.kind not in "iuf" or array.dtype.itemsize > 8:
         raise InputError(f"Expected {name} as numbers (got {array.dtype}): number the class names first.")
@@ -438,7 +462,9 @@ def entries_of(records: Iterable[Tokens | Entry], labels: Any) -> Iterator[Entry
     count = 0
     for count, record in enumerate(records, start=1):
         entry = record if isinstance(record, Entry) else Entry(record)
-        if given is not None and count <= len(given):
+        if given is not None:
+            if count > len(given):
+                raise InputError(f"Expected 'labels' as one for each record (got {len(given)}, and more records).")
             entry = Entry(entry.tokens, given[count - 1], entry.targets, entry.name)
         yield entry
     if given is not None and count != len(given):

@@ -164,6 +164,12 @@ class DNATokenizer:
         """Share of characters that name no single base (N, ambiguity codes, anything else), in [0, 1]."""
         return float((_DIGIT[_read(sequence, "N")] == 4).mean())
 
+    def most_tokens(self, length: int) -> int:
+        """Tokens that a sequence of so many bases becomes; for "bpe" at most."""
+        if self.scheme == "bpe":
+            return length
+        return record.window_count(length, self.patch, self.patch - self.overlap)
+
     def __call__(self, sequence: str | bytes) -> Tokens:
         """Tokenize one sequence into a batch of one; empty or foreign text is an `InputError`."""
         if self.compact:

@@ -88,6 +88,10 @@ class PointTokenizer:
         """Width D of the features: neighbours * (channels + 1)."""
         return self.neighbours * (self.channels + 1)
 
+    def most_tokens(self, length: int) -> int:
+        """Tokens that a cloud of so many points becomes at most."""
+        return min(length, self.tokens if self.ratio is None else math.ceil(round(self.ratio * length, 9)))
+
     def __call__(self, points: Any) -> Tokens:
         """Tokenize one cloud.
 
@@ -100,8 +104,7 @@ class PointTokenizer:
         cloud = _cloud(points, self.channels)
         places = cloud[:, :3].astype(np.float64)
         unit = _unit(places)
-        count = self.tokens if self.ratio is None else math.ceil(round(self.ratio * len(cloud), 9))
-        centres = {"fps": _farthest, "voxel": _voxels, "curve": _runs}[self.method](unit, min(count, len(cloud)))
+        centres = {"fps": _farthest, "voxel": _voxels, "curve": _runs}[self.method](unit, self.most_tokens(len(cloud)))
         centres = np.unique(centres, axis=0)  # sorted: what follows does not depend on the order of the points
         source = _nearest(unit, centres[np.argsort(_morton(centres, _reach(unit)), kind="stable")])
         tokens = record.assemble(np.zeros((int(source.max()) + 1, 0)), source, places)

@@ -84,6 +84,10 @@ class SeriesTokenizer:
     def _step(self) -> int:
         return self.patch if self.stride is None else self.stride
 
+    def most_tokens(self, length: int) -> int:
+        """Tokens that a series of so many steps becomes; of each channel, if they are independent."""
+        return record.window_count(length, self.patch, self._step)
+
     def __call__(self, series: Any, times: Any = None) -> Tokens:
         """Tokenize one series.
 
