@@ -14,7 +14,7 @@ from tokred_sci.reduction.merge import merge
 from tokred_sci.tokenizers.points import PointTokenizer, _farthest, _nearest
 from tokred_sci.tokens import Grouping, stack
 
-METHODS = ("fps", "voxel", "curve")
+METHODS = ("fps", "voxel", "curve", "runs")
 quick = settings(max_examples=25, deadline=None)
 grids = st.integers(1, 40).flatmap(lambda n: arrays(np.int64, (n, 3), elements=st.integers(-4, 4)))
 
@@ -47,8 +47,27 @@ def test_around_the_number_of_tokens(method, count):
     if count <= 8 and method != "curve":
         assert tokens.features.shape[1] == count
     duplicates = tokenizer(np.repeat(points[:1], count, 0))
-    assert duplicates.sizes.tolist() == [[count]]
-    np.testing.assert_array_equal(duplicates.positions[0], points[:1, :3])
+    assert duplicates.sizes.sum() == count and (method == "runs" or len(duplicates.sizes[0]) == 1)
+    assert (duplicates.positions[0].numpy() == points[:1, :3]).all()
+
+
+@pytest.mark.parametrize(("count", "tokens", "neighbours"), [(50, 7, 12), (50, 7, 5), (20, 6, 30), (64, 4, 16)])
+def test_runs_are_equal_and_slots_hold_what_is_beside_them_on_the_curve(count, tokens, neighbours):
+    points = np.arange(count)[:, None] * np.ones(3) + np.random.default_rng(0).random((count, 3)) * 1e-3  # a diagonal
+    shuffled = np.random.default_rng(1).permutation(count)
+    got = PointTokenizer(tokens=tokens, neighbours=neighbours, method="runs")(points[shuffled])
+    sizes = got.sizes[0].long().tolist()
+    assert len(sizes) == tokens and max(sizes) - min(sizes) <= 1
+    slots = got.features.reshape(tokens, neighbours, 4)
+    first = 0
+    for token, size in enumerate(sizes):
+        held = slots[token][slots[token, :, 0] == 1][:, 1:] + got.positions[0, token]
+        numbers = held[:, 0].floor().long().tolist()
+        assert len(numbers) == len(set(numbers)) == min(neighbours, count)
+        assert set(numbers) == set(range(min(numbers), min(numbers) + len(numbers)))  # neighbours on the diagonal
+        own = range(first, first + size)
+        assert set(own) <= set(numbers) if size <= neighbours else set(numbers) <= set(own)
+        first += size
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -21,17 +21,19 @@ _CHUNK = 1 << 20  # points per nearest-centre query: bounds the memory
 class PointTokenizer:
     """One cloud of shape (n, channels) -> `Tokens`; first three coordinates, in any unit and offset.
 
-    Law: every point is owned by exactly one token, the one with the nearest centre (ties: the lower token);
-    `source` is in input order; positions are means of the owned points. While no token owns more than
-    `neighbours` points, `detokenize(tokens)` gives every point back. For "fps", which points share a token
-    does not depend on their order.
+    Law: every point is owned by exactly one token: the one with the nearest centre (ties: the lower token), or
+    with "runs" that of its run. `source` is in input order; positions are means of the owned points. While no
+    token owns more than `neighbours` points, `detokenize(tokens)` gives every point back. For "fps", which points
+    share a token does not depend on their order.
 
     Layout of a token's features: `neighbours` slots of [present, dx, dy, dz, extra channels...], coordinates
     relative to the token's position. First the owned points in input order (of more than `neighbours` the
-    nearest to the position), then the nearest points that others own, nearest first, then slots of zeros.
+    nearest to the position), then the nearest points that others own, nearest first (with "runs" those before and
+    after on the curve), then slots of zeros.
 
     Tokens come in Morton order of their centres. Centres that own nothing are dropped: a cloud of n <
-    `tokens` distinct points gives one token per point ("fps", "voxel"), one of duplicates a single token.
+    `tokens` distinct points gives one token per point ("fps", "voxel", "runs"), one of duplicates a single token
+    (but with "runs", which cuts them as all others).
 
     Args:
         tokens: the most tokens to make.
@@ -39,7 +41,8 @@ class PointTokenizer:
         method: how centres are chosen. "fps": farthest point sampling from the point nearest the mean, n *
             tokens steps; "voxel": means of the occupied cells of the finest cubic grid with at most `tokens`
             of them;
-            "curve": means of equal runs along a Morton curve (21 bits per axis), for the largest clouds.
+            "curve": means of equal runs along a Morton curve (21 bits per axis), for large clouds; "runs": no
+            centres, those runs themselves are the tokens: sorting is all the work, for tens of millions of points.
         ratio: makes ceil(ratio * n) the most tokens, in (0, 1], in place of `tokens`.
         channels: numbers per point, at least 3.
 
@@ -70,7 +73,7 @@ class PointTokenizer:
     def __post_init__(self) -> None:
         record.check_integer("tokens", self.tokens, 1)
         record.check_integer("neighbours", self.neighbours, 1)
-        record.check_choice("method", self.method, ("fps", "voxel", "curve"))
+        record.check_choice("method", self.method, ("fps", "voxel", "curve", "runs"))
         record.check_integer("channels", self.channels, 3)
         ratio = self.ratio
         if ratio is not None and (isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 < ratio <= 1):
@@ -104,18 +107,44 @@ class PointTokenizer:
         cloud = _cloud(points, self.channels)
         places = cloud[:, :3].astype(np.float64)
         unit = _unit(places)
-        centres = {"fps": _farthest, "voxel": _voxels, "curve": _runs}[self.method](unit, self.most_tokens(len(cloud)))
-        centres = np.unique(centres, axis=0)  # sorted: what follows does not depend on the order of the points
-        source = _nearest(unit, centres[np.argsort(_morton(centres, _reach(unit)), kind="stable")])
+        if self.method == "runs":
+            order, starts = _curve(unit, self.most_tokens(len(cloud)))
+            source = np.empty(len(cloud), np.int64)
+            source[order] = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(cloud)))
+        else:
+            centres = {"fps": _farthest, "voxel": _voxels, "curve": _runs}[self.method](
+                unit, self.most_tokens(len(cloud))
+            )
+            centres = np.unique(centres, axis=0)  # sorted: what follows does not depend on the order of the points
+            source = _nearest(unit, centres[np.argsort(_morton(centres, _reach(unit)), kind="stable")])
         tokens = record.assemble(np.zeros((int(source.max()) + 1, 0)), source, places)
         positions = tokens.positions[0].numpy()
-        token, slot, point = self._slots(places, source, positions)
+        token, slot, point = self._own(places, source, positions)
         features = np.zeros((len(positions), self.neighbours, self.channels + 1), np.float32)
-        features[token, slot, 0] = 1
-        features[token, slot, 1:4] = places[point] - positions[token]
-        features[token, slot, 4:] = cloud[point, 3:]
+        self._put(features, cloud, positions, token, slot, point)
+        held = np.minimum(np.bincount(source), self.neighbours)
+        if self.method == "runs":
+            others = _along(order, starts, held, self.neighbours)
+        else:
+            others = self._around(places, source, positions, held)
+        self._put(features, cloud, positions, *others)
         content = torch.from_numpy(features.reshape(1, len(positions), self.dim))
         return Tokens(content, tokens.positions, tokens.sizes, tokens.source)
+
+    def _put(
+        self,
+        features: np.ndarray,
+        cloud: np.ndarray,
+        positions: np.ndarray,
+        token: np.ndarray,
+        slot: np.ndarray,
+        point: np.ndarray,
+    ) -> None:
+        for start in range(0, len(point), _CHUNK):
+            t, s, p = (index[start : start + _CHUNK] for index in (token, slot, point))
+            features[t, s, 0] = 1
+            features[t, s, 1:4] = cloud[p, :3].astype(np.float64) - positions[t]
+            features[t, s, 4:] = cloud[p, 3:]
 
     def detokenize(self, tokens: Tokens) -> Tensor:
         """The cloud behind the tokens of one record, (n, channels) float64, in input order.
@@ -164,18 +193,25 @@ class PointTokenizer:
                 "tokenizer's; tokenize the cloud again."
             )
 
-    def _slots(self, places: np.ndarray, source: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Which point fills which slot of which token, three of (filled slots,)."""
+    def _own(self, places: np.ndarray, source: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Which of its own points fills which slot of each token, three of (filled slots,)."""
         sizes = np.bincount(source)
-        order = np.lexsort((((places - positions[source]) ** 2).sum(1), source))
-        rank = np.arange(len(source)) - (np.cumsum(sizes) - sizes)[source[order]]
-        own = np.sort(order[rank < self.neighbours])
-        own = own[np.argsort(source[own], kind="stable")]
+        own = np.argsort(source, kind="stable")
+        if sizes.max() > self.neighbours:
+            order = np.lexsort((((places - positions[source]) ** 2).sum(1), source))
+            rank = np.arange(len(source)) - (np.cumsum(sizes) - sizes)[source[order]]
+            own = np.sort(order[rank < self.neighbours])
+            own = own[np.argsort(source[own], kind="stable")]
         held = np.minimum(sizes, self.neighbours)
-        slot = np.arange(len(own)) - (np.cumsum(held) - held)[source[own]]
+        return source[own], np.arange(len(own)) - (np.cumsum(held) - held)[source[own]], own
+
+    def _around(
+        self, places: np.ndarray, source: np.ndarray, positions: np.ndarray, held: np.ndarray
+    ) -> tuple[np.ndarray, ...]:
+        """Which of the nearest points of others fills which slot that is left, three of (filled slots,)."""
         wanting = np.flatnonzero(held < self.neighbours)
-        if len(wanting) == 0 or len(sizes) == 1:
-            return source[own], slot, own
+        if len(wanting) == 0 or len(held) == 1:
+            return (np.zeros(0, np.int64),) * 3
         # of the `neighbours` nearest points at most m are the token's own m: enough others are among them
         tree = _tree(places, balanced_tree=False, compact_nodes=False)
         far, point = tree.query(positions[wanting], k=np.arange(1, min(self.neighbours, len(places)) + 1))
@@ -183,11 +219,7 @@ class PointTokenizer:
         others = source[point] != wanting[:, None]
         place = held[wanting, None] + np.cumsum(others, 1) - 1
         row, column = np.nonzero(others & (place < self.neighbours))
-        return (
-            np.concatenate([source[own], wanting[row]]),
-            np.concatenate([slot, place[row, column]]),
-            np.concatenate([own, point[row, column]]),
-        )
+        return wanting[row], place[row, column], point[row, column]
 
 
 def _cloud(points: Any, channels: int) -> np.ndarray:
@@ -264,10 +296,25 @@ def _voxels(unit: np.ndarray, count: int) -> np.ndarray:
 
 def _runs(unit: np.ndarray, count: int) -> np.ndarray:
     """Mean of each of `count` equal runs along the Morton curve, (count, 3)."""
-    order = np.argsort(_morton(unit, _reach(unit)), kind="stable")
-    starts = np.arange(count) * len(unit) // count
+    order, starts = _curve(unit, count)
     sums = [np.add.reduceat(unit[order, axis], starts) for axis in range(3)]
     return np.stack(sums, 1) / np.diff(starts, append=len(unit))[:, None]
+
+
+def _curve(unit: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The points in the order of the Morton curve, (n,), and where in it each of `count` equal runs starts."""
+    return np.argsort(_morton(unit, _reach(unit)), kind="stable"), np.arange(count) * len(unit) // count
+
+
+def _along(order: np.ndarray, starts: np.ndarray, held: np.ndarray, slots: int) -> tuple[np.ndarray, ...]:
+    """For the slots that runs leave empty the points before and after them on the curve: token, slot, point."""
+    ends = np.append(starts[1:], len(order))
+    first = np.clip(starts - (slots - held) // 2, 0, max(0, len(order) - slots))
+    token = np.repeat(np.arange(len(starts)), np.minimum(slots, len(order)) - held)
+    slot = held[token] + np.arange(len(token)) - np.searchsorted(token, token)
+    place = first[token] + slot - held[token]
+    place += np.where(place >= starts[token], (ends - starts)[token], 0)  # the run itself is there already
+    return token, slot, order[place]
 
 
 def _reach(unit: np.ndarray) -> float:
