@@ -229,7 +229,6 @@ def can_look(value: Tensor) -> bool:
 
 
 def _check_range(name: str, indices: Tensor, end: int) -> None:
-    if indices.numel() and (int(indices.min()) < -1 or int(indices.max()) >= end):
-        raise InputError(
-            f"Expected '{name}' in [-1, {end}) (got values from {int(indices.min())} to {int(indices.max())})."
-        )
+    low, high = torch.aminmax(indices) if indices.numel() else (-1, -1)
+    if int(low) < -1 or int(high) >= end:
+        raise InputError(f"Expected '{name}' in [-1, {end}) (got values from {int(low)} to {int(high)}).")
