@@ -21,6 +21,11 @@ app = typer.Typer(
 )
 
 
+data_app = typer.Typer(help="Public datasets by name.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+DataFolder = Annotated[
+    Path | None, typer.Option(help="Where files are kept; else $TOKRED_DATA_HOME, else the user's cache.")
+]
 store_app = typer.Typer(help="Look after a token store.", no_args_is_help=True)
 app.add_typer(store_app, name="store")
 
@@ -109,6 +114,42 @@ def _pairs(texts: list[str] | None) -> dict[str, Any]:
         except tomllib.TOMLDecodeError:
             pairs[name] = value
     return pairs
+
+
+@data_app.command("list")
+def list_sets(domain: Annotated[Domain | None, typer.Argument(help="Only those of one domain.")] = None) -> None:
+    """The public datasets that are known by name."""
+    from tokred_sci.datasets.public import list_text
+
+    typer.echo(list_text(domain and domain.value))
+
+
+@data_app.command()
+def info(name: str) -> None:
+    """All that is known about a set: task, splits, licence, citation, published results, addresses."""
+    from tokred_sci.datasets.public import info_text
+
+    typer.echo(info_text(name))
+
+
+@data_app.command()
+def fetch(names: list[str], folder: DataFolder = None) -> None:
+    """Download sets; what is there already, and what was half there, is not fetched again."""
+    from tokred_sci.datasets.public import fetch_text
+
+    for name in names:
+        typer.echo(fetch_text(name, folder))
+
+
+@data_app.command("verify")
+def verify_sets(names: list[str], folder: DataFolder = None) -> None:
+    """Compare the files of sets with their published, or first seen, SHA-256; exit code 1 if any differs or is gone."""
+    from tokred_sci.datasets.public import verify_text
+
+    told = [verify_text(name, folder) for name in names]
+    typer.echo("\n".join(told))
+    if any(line.startswith(("changed", "absent")) for text in told for line in text.splitlines()):
+        raise typer.Exit(1)
 
 
 @store_app.command()

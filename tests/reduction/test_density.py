@@ -11,6 +11,7 @@ from sklearn.cluster import DBSCAN
 
 from tokred_sci.errors import InputError
 from tokred_sci.reduction.density import cover, dbscan, hdbscan, peaks, shift
+from tokred_sci.reduction.near import LONG, closeness, highest, nearest
 from tokred_sci.tokens import Tokens
 
 
@@ -80,6 +81,35 @@ def blobs(sizes, apart=10.0, seed=0):
     home = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
     x = apart * torch.eye(len(sizes) + 1, dtype=torch.float64)[home]
     return (x + 0.2 * torch.randn(x.shape, generator=draw, dtype=torch.float64))[None], home
+
+
+# Searches over all pairs ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("length", [LONG, LONG + 77, 4 * LONG + 1])  # whole blocks, a rest, wider chunks
+@pytest.mark.parametrize("half", [False, True])
+def test_the_highest_scores_of_a_long_record_are_those_of_the_product(length, half):
+    """Half of the product and the best chunks of it are enough. Each token is there twice, so scores tie."""
+    x = torch.randn(1, length, 3, generator=torch.Generator().manual_seed(0))
+    x[:, length // 2 : length // 2 * 2] = x[:, : length // 2].clone()
+    real = torch.arange(length)[None] < length - 9
+    left, right = closeness(x, real, half)
+    value, index = highest(left, right, 2)
+    some = torch.arange(0, length - 9, 41)
+    scores = -(left[0, some] @ right[0].T).float().abs()  # above 0 by rounding only
+    slack = 1e-5 + 0.02 * half * scores.topk(2)[0].abs()
+    assert ((value[0, some] - scores.topk(2)[0]).abs() <= slack).all()
+    assert ((value[0, some] - scores.gather(1, index[0, some])).abs() <= slack).all()
+    assert (index[0, some].sort(1)[0].diff() > 0).all()
+    assert bool((index < length - 9).all())
+
+
+def test_the_first_of_equally_near_columns_is_found_in_whatever_block_it_lies():
+    right = torch.zeros(1, 7000, 1)
+    right[0, [3000, 3001, 6500]] = 1.0
+    for dtype in (torch.float32, torch.float64):
+        value, index = nearest(torch.tensor([[[1.0], [-1.0], [0.0]]], dtype=dtype), right.to(dtype))
+        assert (value.tolist(), index.tolist()) == ([[1.0, 0.0, 0.0]], [[3000, 0, 0]])
 
 
 # DBSCAN -----------------------------------------------------------------------------------------------------

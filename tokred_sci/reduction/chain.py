@@ -1,7 +1,7 @@
 """Graph-based grouping on the chain of tokens: neighbours in order are the edges, so cost is linear in length."""
 
 from functools import partial
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 
 import numpy as np
 import torch
@@ -116,15 +116,17 @@ def ward(x: Tensor, keep: int, average: bool = False, table: int = 8) -> Tensor:
 
     The cost of joining runs a and b follows from |sum over a|^2, |sum over b|^2 and |sum over both|^2. These come
     from tables for runs of up to `table` tokens, filled by one recurrence, and from sums kept for longer ones: a merge
-    costs a few lookups and two pushes on a heap.
+    costs a few lookups and two pushes on a heap. Pairs of single tokens are sorted beforehand, so the heap stays small.
 
     Args:
         average: cost is the mean squared distance between members of a and b, not the growth in squared error.
     """
     count = len(x)
     squares = _run_squares(x, min(table, count))
-    known = [row.tolist() for row in squares]
-    rows = x.numpy()
+    if not average:  # then a cost is what the two runs have for their own, less what both have together
+        squares = [row / max(1, n) for n, row in enumerate(squares)]
+    known = [row.numpy().data for row in squares]
+    tabled, rows = len(known), x.numpy()
     totals: dict[tuple[int, int], np.ndarray] = {}
 
     def total(start: int, stop: int) -> np.ndarray:
@@ -132,41 +134,38 @@ def ward(x: Tensor, keep: int, average: bool = False, table: int = 8) -> Tensor:
             return totals[start, stop]
         return rows[start:stop].sum(0, dtype=np.float64)
 
-    def push(start: int, middle: int, stop: int) -> None:
-        n, m = middle - start, stop - middle
-        if n + m < len(known):
-            both = known[n + m][start]
-        else:
-            run = total(start, middle) + total(middle, stop)
-            both = float(run @ run)
-        if average:
-            cost = (own[start] + own[middle] - both) / (n * m)
-        else:
-            cost = own[start] / n + own[middle] / m - both / (n + m)
-        heappush(heap, (cost, start, middle, stop, both))
-
-    end, begin = list(range(1, count + 1)), list(range(-1, count))  # of the run that starts, ends here; -1 = none
-    own = known[1].copy()  # |sum|^2 of the run that starts here
-    one, two = squares[1], squares[min(2, count)]
-    first = one[1:] + one[:-1] - two if average else one[1:] + one[:-1] - two / 2
-    starts = range(count - 1)
-    heap = list(zip(first.tolist(), starts, range(1, count), range(2, count + 1), two.tolist(), strict=False))
-    heapify(heap)
-    runs = count
-    while runs > keep:
-        _, start, middle, stop, both = heappop(heap)
-        if end[start] != middle or end[middle] != stop:
-            continue  # one of the two has grown or gone since
-        if stop - start >= len(known):
+    before, after = list(range(-1, count)), list(range(1, count + 2))  # the borders beside each border
+    own = squares[1].tolist()  # of the run that starts here
+    pairs = (squares[1][1:] + squares[1][:-1] - squares[min(2, count)][: count - 1]).numpy()
+    cost = [0.0, *pairs.tolist()]  # of joining the two runs beside each border
+    both = [0.0, *squares[min(2, count)].tolist()]  # what they have together
+    order = np.argsort(pairs, kind="stable")[::-1]
+    first = [(np.inf, count), *zip(pairs[order].tolist(), (order + 1).tolist(), strict=True)]  # the cheapest last
+    heap: list[tuple[float, int]] = []  # of costs found on the way
+    for _ in range(count - keep):
+        price, middle = np.nan, 0
+        while price != cost[middle]:  # else one of the two has grown or gone since
+            price, middle = heappop(heap) if heap and heap[0] < first[-1] else first.pop()
+        start, stop = before[middle], after[middle]
+        if stop - start >= tabled:
             totals[start, stop] = total(start, middle) + total(middle, stop)
             totals.pop((start, middle), None), totals.pop((middle, stop), None)
-        end[start], begin[stop], end[middle], own[start] = stop, start, -1, both
-        runs -= 1
-        if start > 0:
-            push(begin[start], start, stop)
-        if stop < count:
-            push(start, stop, end[stop])
-    return (torch.tensor(end) > 0).long().cumsum(0) - 1
+        after[start], before[stop], own[start], cost[middle] = stop, start, both[middle], np.nan
+        for border in (start, stop):
+            if 0 < border < count:
+                low, high = before[border], after[border]
+                n = high - low
+                if n >= tabled:
+                    run = total(low, border) + total(border, high)
+                    joint = float(run @ run) / (1 if average else n)
+                else:
+                    joint = known[n][low]
+                price = own[low] + own[border] - joint
+                if average:
+                    price /= (border - low) * (high - border)
+                cost[border], both[border] = price, joint
+                heappush(heap, (price, border))
+    return (~torch.from_numpy(np.array(cost[:count])).isnan()).long().cumsum(0) - 1
 
 
 def _run_squares(x: Tensor, longest: int) -> list[Tensor]:

@@ -8,12 +8,14 @@ reduced at once, while it is in the cache.
 from collections.abc import Callable, Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from tokred_sci.reduction.rows import Rows, dots, last_chosen, places, smaller, take
 from tokred_sci.tokens import can_look
 
 CHUNK = 64  # columns whose maximum is taken together: a vectorised pass, where max with an index is a scalar one
+LONG = 4096  # tokens from which a symmetric search is worth its second step
 FAR = 1e30  # half a squared distance to padding
 
 
@@ -47,29 +49,85 @@ def closeness(x: Tensor, real: Tensor, half: bool) -> tuple[Tensor, Tensor]:
     return _factors([x, own_pieces], [one], half), _factors([x, -one], [-pieces], half)
 
 
-def product(left: Tensor, right: Tensor, records: slice, part: slice) -> Tensor:
-    """Scores of one block: rows `part` of `left` with all of `right`, in some records."""
-    if records.stop - records.start > 1:
-        return left[records, part] @ right[records].mT
-    return (left[records.start, part] @ right[records.start].T)[None]  # a batch of one would copy `right` turned
+def product(left: Tensor, right: Tensor, records: slice, part: slice, room: Tensor | None = None) -> Tensor:
+    """Scores of one block: rows `part` of `left` with all of `right`, in some records; made in `room` if given."""
+    one = records.stop - records.start == 1  # a batch of one would copy `right` turned
+    rows, columns = (left[records.start, part], right[records.start]) if one else (left[records, part], right[records])
+    if room is not None:
+        room = room[: rows.shape[:-1].numel() * columns.shape[-2]].view(*rows.shape[:-1], columns.shape[-2])
+    scores = torch.matmul(rows, columns.mT, out=room)
+    return scores[None] if one else scores
 
 
 def nearest(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
     """The highest score of each row and the first column that has it: (B, n) and (B, n)."""
-    value = left.new_empty(left.shape[:2], dtype=_wide(left))
-    index = torch.empty_like(value, dtype=torch.long)
-    for records, part in blocks(left.shape[0], left.shape[1], right.shape[1], left.element_size()):
-        value[records, part], index[records, part] = _max_rows(product(left, right, records, part))
+    if torch.compiler.is_compiling():
+        found, index = product(left, right, slice(0, left.shape[0]), slice(0, left.shape[1])).max(-1)
+        return found.to(_wide(left)), index
+    value = left.new_full(left.shape[:2], torch.finfo(left.dtype).min, dtype=_wide(left))
+    index = torch.zeros_like(value, dtype=torch.long)
+    room = left.new_empty((8 << 20) // left.element_size())  # a block lies where the last one lay, in the cache
+    for first in range(0, right.shape[1], 2048):
+        some = right[:, first : first + 2048]
+        for records, part in blocks(left.shape[0], left.shape[1], some.shape[1], 2 * left.element_size()):
+            found, place = _max_rows(product(left, some, records, part, room))
+            better = found > value[records, part]
+            value[records, part] = torch.where(better, found.to(value.dtype), value[records, part])
+            index[records, part] = torch.where(better, place + first, index[records, part])
     return value, index
 
 
 def highest(left: Tensor, right: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The `count` highest scores of each row and their columns, (B, n, count) both, from the highest."""
+    """The `count` highest scores of each row and their columns, (B, N, count) both, from the highest.
+
+    The scores must be symmetric: of long records half of them are made.
+    """
+    length = left.shape[1]
+    width = CHUNK
+    while can_look(left) and length > 256 * width:  # at most 256 chunks of columns: memory stays linear in length
+        width *= 2
+    if can_look(left) and length >= LONG and 16 * count * width <= length:
+        found = [_highest_of_long(x, y, count, width) for x, y in zip(left, right, strict=True)]
+        return torch.stack([value for value, _ in found]), torch.stack([index for _, index in found])
     values = left.new_empty(*left.shape[:2], count, dtype=_wide(left))
     index = torch.empty_like(values, dtype=torch.long)
-    for records, part in blocks(left.shape[0], left.shape[1], right.shape[1], left.element_size()):
+    for records, part in blocks(left.shape[0], length, length, left.element_size()):
         values[records, part], index[records, part] = _top_rows(product(left, right, records, part), count)
     return values, index
+
+
+def _highest_of_long(left: Tensor, right: Tensor, count: int, width: int) -> tuple[Tensor, Tensor]:
+    """`highest` of one record: the best chunks of columns of each row, then the product with those alone."""
+    length = left.shape[0]
+    maxima = _pair_maxima(left, right, width)
+    values = left.new_empty(length, count, dtype=_wide(left))
+    index = torch.empty_like(values, dtype=torch.long)
+    for _, part in blocks(1, length, count * width, left.element_size()):
+        chunk = _top_few(maxima[part], count)[1]
+        few = left.new_full((chunk.numel(), width), -torch.inf)
+        sizes = chunk.flatten().bincount(minlength=maxima.shape[1]).tolist()
+        for rows, columns in zip(chunk.flatten().argsort().split(sizes), right.split(width), strict=True):
+            few[rows, : len(columns)] = left[part][rows // count] @ columns.T
+        values[part], place = _top_few(few.view(-1, count * width), count)
+        index[part] = chunk.gather(1, place // width) * width + place % width
+    return values, index
+
+
+def _pair_maxima(left: Tensor, right: Tensor, width: int) -> Tensor:
+    """The highest score of each row in each chunk of `width` columns, (N, chunks): each block is read both ways."""
+    length, chunks = left.shape[0], -(-left.shape[0] // width)
+    maxima, step = left.new_empty(length, chunks), max(2048, width)
+    for i in range(0, length, step):
+        for j in range(i, length, step):
+            scores = left[i : i + step] @ right[j : j + step].T
+            n, m = scores.shape
+            if n % width or m % width:
+                scores = F.pad(scores, (0, -m % width, 0, -n % width), value=-torch.inf)
+            here, there = slice(i // width, (i + step) // width), slice(j // width, (j + step) // width)
+            maxima[i : i + n, there] = _chunk_maxima(scores.unflatten(1, (-1, width)), 2)[:n]
+            if i < j:
+                maxima[j : j + m, here] = _chunk_maxima(scores.unflatten(0, (-1, width)), 1).T[:m]
+    return maxima
 
 
 def sum_pairs(left: Tensor, right: Tensor, weights: Tensor, form: Callable[[Tensor], Tensor]) -> Tensor:
@@ -152,21 +210,18 @@ def keep_ties(left: Tensor, right: Tensor, score: Tensor, near: Tensor, favourit
 
 
 def _max_rows(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Maximum over the last axis and its first index: the best chunk by a vectorised pass, then the place in it."""
-    columns = scores.shape[-1]
-    whole = columns - columns % CHUNK
-    if torch.compiler.is_compiling() or whole < 2 * CHUNK:
+    """Maximum over the last axis and its first index: by NumPy, whose argmax is vectorised where that of torch is not.
+
+    Numbers that are bfloat16 are compared as integers, see `_bits`.
+    """
+    if torch.compiler.is_compiling() or scores.device.type != "cpu":
         value, index = scores.max(-1)
         return value, index
-    chunked = scores[..., :whole].unflatten(-1, (-1, CHUNK))
-    value, chunk = _chunk_maxima(chunked).max(-1)
-    place = chunked.gather(-2, chunk[..., None, None].expand(*chunk.shape, 1, CHUNK)).squeeze(-2).argmax(-1)
-    index = chunk * CHUNK + place
-    if whole < columns:
-        rest, place = scores[..., whole:].max(-1)
-        index = torch.where(rest > value, place + whole, index)
-        value = torch.maximum(value, rest)
-    return value, index
+    if scores.dtype == torch.bfloat16:
+        index = torch.from_numpy(_bits(scores).numpy().argmin(-1))
+    else:
+        index = torch.from_numpy(scores.numpy().argmax(-1))
+    return scores.gather(-1, index[..., None]).squeeze(-1), index
 
 
 def blocks(batch: int, rows: int, columns: int, size: int = 4) -> Iterator[tuple[slice, slice]]:
@@ -200,16 +255,19 @@ def _top_rows(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return value, torch.where(place < count * CHUNK, inside, place - count * CHUNK + whole)
 
 
-def _chunk_maxima(chunked: Tensor) -> Tensor:
-    """Maximum over the last axis.
-
-    In bfloat16 on a CPU this pass would cost more than the product. Scores there are at most 0 but for rounding, and
-    negative numbers are ordered as their bits are, the other way round: so it is the minimum of integers.
-    """
+def _chunk_maxima(chunked: Tensor, axis: int = -1) -> Tensor:
+    """Maximum over an axis; in bfloat16 on a CPU that pass would cost more than the product."""
     if chunked.dtype != torch.bfloat16 or chunked.device.type != "cpu":
-        return chunked.amax(-1)
-    bits = chunked.view(torch.int16).bitwise_or_(-(1 << 15))
-    return bits.amin(-1).view(torch.bfloat16)
+        return chunked.amax(axis)
+    return _bits(chunked).amin(axis).view(torch.bfloat16)
+
+
+def _bits(scores: Tensor) -> Tensor:
+    """The bits of bfloat16 scores as integers, in place.
+
+    The scores are at most 0 but for rounding, and negative numbers are ordered as their bits are, the other way round.
+    """
+    return scores.view(torch.int16).bitwise_or_(-(1 << 15))
 
 
 def _top_few(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -219,11 +277,11 @@ def _top_few(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
         return found.values, found.indices
     values, places = [], []
     for _ in range(count):
-        value, place = scores.max(-1, keepdim=True)
-        scores.scatter_(-1, place, -torch.inf)
+        value, place = _max_rows(scores)
+        scores.scatter_(-1, place[..., None], -torch.inf)
         values.append(value)
         places.append(place)
-    return torch.cat(values, -1), torch.cat(places, -1)
+    return torch.stack(values, -1), torch.stack(places, -1)
 
 
 def _wide(x: Tensor) -> torch.dtype:
