@@ -219,6 +219,24 @@ def test_series_are_cut_with_their_time_stamps(tmp_path, channels):
     assert store.entry(len(store) - 1).tokens.positions.max() > 690
 
 
+def test_series_of_whole_numbers_are_converted(tmp_path):
+    values = np.random.default_rng(0).integers(-2000, 2000, (1, 700), np.int16)
+    np.save(tmp_path / "a.npy", values)
+    tokenizer = SeriesTokenizer(16, normalise="none")
+    store = run([tmp_path / "a.npy"], tmp_path / "store", tokenizer, piece=304)
+    assert torch.equal(torch.cat([tokenizer.detokenize(tokens) for tokens in store], 1), torch.from_numpy(values) * 1.0)
+
+
+def test_a_mapped_file_is_let_go_of_after_each_task(tmp_path, small_shards, monkeypatch):
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).normal(size=(1, 70_000)).astype(np.float32))
+    mapped = []
+    monkeypatch.setattr(
+        ingest, "fill", lambda *args, **more: mapped.append(ingest._mapped.cache_info()) or FILL(*args, **more)
+    )
+    run([tmp_path / "a.npy"], tmp_path / "store", SeriesTokenizer(16), piece=4096)
+    assert len(mapped) > 2 and all(told.currsize == 0 for told in mapped[1:])
+
+
 def test_clouds_are_never_cut(tmp_path):
     cloud = np.random.default_rng(0).normal(size=(5000, 3))
     np.save(tmp_path / "a.npy", cloud)

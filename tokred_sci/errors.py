@@ -1,5 +1,9 @@
 """Every error this library raises on purpose is one of these: what was needed, what came, the way out."""
 
+import warnings
+from importlib import import_module
+from typing import Any
+
 
 class TokredError(Exception):
     """Base of all errors raised by tokred_sci: `except TokredError` catches them and nothing else."""
@@ -23,3 +27,25 @@ class FetchError(TokredError, OSError):
 
 class StoreError(TokredError, OSError):
     """A token store is damaged, in use, or written by another version; what was committed before is intact."""
+
+
+def package(name: str, job: str, extra: str) -> Any:
+    """An optional package, imported where it is needed.
+
+    Args:
+        name: of the module.
+        job: what it is needed for, in words.
+        extra: which of this library's extras brings it.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what packages say of each other is not for our users
+            return import_module(name)
+    except ImportError as error:
+        raise MissingExtra(
+            f"Expected the package {name.partition('.')[0]!r} for {job} (got: not installed). Install it with\n"
+            f'pip install "tokred-sci[{extra}]"'
+        ) from error

@@ -25,11 +25,11 @@ from tokred_sci.datasets import layout
 from tokred_sci.datasets.dna import Fasta
 from tokred_sci.datasets.files import existing, wrong
 from tokred_sci.datasets.layout import Entry, Kind, Writer
-from tokred_sci.datasets.read import READERS, format_of, read
+from tokred_sci.datasets.reader import READERS, format_of, read
 from tokred_sci.datasets.records import Records
 from tokred_sci.datasets.repository import Options, Place, create_repository, is_url, lock, open_repository, told
 from tokred_sci.datasets.store import TokenStore, read_tokens
-from tokred_sci.errors import FileError, InputError, StoreError
+from tokred_sci.errors import FileError, InputError, StoreError, package
 from tokred_sci.tokenizers.dna import DNATokenizer
 from tokred_sci.tokenizers.points import PointTokenizer
 from tokred_sci.tokenizers.series import SeriesTokenizer
@@ -134,11 +134,12 @@ def tokenize_files(
     with _pool(workers, dask) as run:
         measured = run(partial(measure, domain=domain, options=dict(options or {})), paths)
         pieces = [part for source, records in measured for part in _cut(source, records, tokenizer, piece)]
-        with _repository(out, storage) as repository, told(out):
+        with _repository(out, storage) as repository:
             job = _Job(repository, out, tokenizer, pieces)
             for wave in job.waves(progress):
                 job.commit(run, wave)
-            job.finish()
+            with told(out):
+                job.finish()
     return read_tokens(out, tokenizer.fingerprint, options=storage)
 
 
@@ -183,7 +184,7 @@ def measure(path: Path, domain: str, options: dict[str, Any]) -> tuple[Source, l
     return source, [(parts.name(number), parts.length(number)) for number in range(parts.count)]
 
 
-def fill(task: Task, session: Any, tokenizer: Tokenizer) -> tuple[Any, list[list[int]], list[np.ndarray]]:
+def fill(task: Task, session: Any, tokenizer: Tokenizer, out: Place) -> tuple[Any, list[list[int]], list[np.ndarray]]:
     """Tokenize the pieces of a task into its shards; returns the session, rows of the table, and labels."""
     import zarr
 
@@ -197,8 +198,11 @@ def fill(task: Task, session: Any, tokenizer: Tokenizer) -> tuple[Any, list[list
                 f"Expected every record with {kind} as the first one ({entry.name} has {got}): tokenize files of one "
                 "kind, with labels or without, into one store."
             )
-        writer.add(arrays)
-    writer.close()
+        with told(out):
+            writer.add(arrays)
+    with told(out):
+        writer.close()
+    _mapped.cache_clear()  # what was read of a mapped file counts as memory until it is let go of
     return session, writer.rows, writer.labels
 
 
@@ -213,7 +217,7 @@ def entries_of(piece: Piece, tokenizer: Tokenizer) -> Iterator[Entry]:
         tokens = replace(tokens, positions=tokens.positions + piece.start)
     for number in range(len(tokens)):
         channel = f"/{number}" if len(tokens) > 1 else ""  # channels of a series as records of their own
-        yield Entry(tokens[number], label, targets, piece.name + channel)
+        yield Entry(tokens[number] if len(tokens) > 1 else tokens, label, targets, piece.name + channel)
 
 
 class _Parts:
@@ -258,17 +262,28 @@ class _FastaParts(_Parts):
         return self.fasta.fetch(self.names[number], start, stop), None, None, None
 
 
-@lru_cache(maxsize=2)
 def _open(source: Source) -> _Parts:
-    kind, options = format_of(source.path, source.domain), dict(source.options)
-    if kind == "fasta" and not options:
+    if source.domain == "series" and source.path.endswith(".npy") and "mmap" not in dict(source.options):
+        try:
+            return _mapped(source)
+        except InputError:  # whole numbers, or another byte order: those are converted, so read whole
+            pass
+    return _whole(source)
+
+
+@lru_cache(maxsize=2)
+def _mapped(source: Source) -> _Parts:
+    return _Parts(read(source.path, source.domain, mmap=True, **dict(source.options)))
+
+
+@lru_cache(maxsize=2)
+def _whole(source: Source) -> _Parts:
+    if not source.options and format_of(source.path, source.domain) == "fasta":
         try:
             return _FastaParts(source.path)
         except FileError:  # lines that no index can describe, or plain gzip, are read whole; or refused there, too
             pass
-    if kind == "npy of series" and source.path.endswith(".npy"):
-        options = {"mmap": True, **options}
-    return _Parts(read(source.path, source.domain, **options))
+    return _Parts(read(source.path, source.domain, **dict(source.options)))
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -314,17 +329,23 @@ class _Job:
 
     def commit(self, run: Callable, wave: list[Task]) -> None:
         """Run tasks and commit what they wrote, in their order."""
+        with told(self.out):
+            session = self.repository.writable_session(BRANCH)
+            fork = session.fork()
+        results = run(partial(fill, session=fork, tokenizer=self.tokenizer, out=self.out), wave)
+        with told(self.out):
+            self._take_in(session, results)
+            self.done += len(wave)
+            session.commit("tasks", metadata={**self.repository.lookup_snapshot(self.tip).metadata, "done": self.done})
+
+    def _take_in(self, session: Any, results: list[tuple[Any, list[list[int]], list[np.ndarray]]]) -> None:
         import zarr
 
-        session = self.repository.writable_session(BRANCH)
-        results = run(partial(fill, session=session.fork(), tokenizer=self.tokenizer), wave)
         session.merge(*{id(fork): fork for fork, _, _ in results}.values())
         group: Any = zarr.open_group(session.store, mode="a")
         layout.append_table(
             group, [row for _, rows, _ in results for row in rows], [label for _, _, ls in results for label in ls]
         )
-        self.done += len(wave)
-        session.commit("tasks", metadata={**self.repository.lookup_snapshot(self.tip).metadata, "done": self.done})
 
     def finish(self) -> None:
         """Let the branch become the store's last generation."""
@@ -494,11 +515,5 @@ class _Processes:
 
 @contextmanager
 def _cluster(address: str) -> Iterator[Callable]:
-    from tokred_sci.datasets.records import missing_extra
-
-    try:
-        from distributed import Client
-    except ImportError as error:
-        raise missing_extra("distributed", "a Dask cluster", "scale") from error
-    with Client(address) as client:
+    with package("distributed", "a Dask cluster", "scale").Client(address) as client:
         yield lambda function, items: client.gather(client.map(function, list(items), pure=False))

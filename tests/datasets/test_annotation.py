@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokred_sci.datasets import annotation
-from tokred_sci.datasets.annotation import Span, paint, read_bed, read_genbank, read_gff
 from tokred_sci.datasets.dna import detect
+from tokred_sci.datasets.formats import annotation
+from tokred_sci.datasets.formats.annotation import Span, paint, read_bed, read_genbank, read_gff
 from tokred_sci.datasets.records import Records
 from tokred_sci.errors import FileError, InputError, TokredError
 

@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 
 from tokred_sci.datasets import dna
 from tokred_sci.datasets.dna import Fasta, detect, read_2bit, read_fasta, read_fastq, stream_fasta
+from tokred_sci.datasets.formats import fasta
+from tokred_sci.datasets.formats.letters import BGZIP_END
 from tokred_sci.errors import FileError, InputError, TokredError
 
 SeqIO = pytest.importorskip("Bio.SeqIO", reason="Biopython is the reference here")
@@ -29,7 +31,7 @@ FASTQ = b"@r1 x\nACGT\n+\n!I5~\n@r2\nAC\nGTN\n+r2\n@@@\n@@\n"
 
 @pytest.fixture(params=[1 << 20, 5], ids=["large blocks", "blocks of 5 bytes"])
 def any_block(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(dna, "BLOCK", request.param)
+    monkeypatch.setattr(fasta, "BLOCK", request.param)
     return request.param
 
 
@@ -46,7 +48,7 @@ def bgzip(data: bytes, block: int = 20) -> bytes:
         packed = gzip.compress(part, mtime=0)[10:]
         extra = struct.pack("<HBBHH", 6, 66, 67, 2, len(packed) + 18 - 1)
         out += b"\x1f\x8b\x08\x04\0\0\0\0\0\xff" + extra + packed
-    return out + dna._BGZIP_END
+    return out + BGZIP_END
 
 
 def reference(data: bytes) -> list[tuple[str, str]]:
@@ -101,7 +103,7 @@ def test_any_layout_as_biopython_reads_it(
     path = write(tmp_path_factory.mktemp("layout"), text.encode())
     expected = reference(text.encode())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dna, "BLOCK", block)
+        patch.setattr(fasta, "BLOCK", block)
         read = read_fasta(path)
         pieces = list(stream_fasta(path, piece))
     assert list(zip(read.names, read.records, strict=True)) == expected

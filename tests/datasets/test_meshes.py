@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tokred_sci.datasets.meshes import read_mesh
+from tokred_sci.datasets.points import read_mesh
 from tokred_sci.errors import FileError, InputError, TokredError
 
 DATA = Path(os.environ.get("TOKRED_DATA") or Path(__file__).resolve().parents[2].parent / "shared" / "data")

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tokred_sci.datasets import recordings
-from tokred_sci.datasets.recordings import read_edf, read_table, read_wfdb
+from tokred_sci import errors
 from tokred_sci.datasets.records import Records
+from tokred_sci.datasets.series import read_edf, read_table, read_wfdb
 from tokred_sci.errors import FileError, InputError, MissingExtra, TokredError
 
 edfio = pytest.importorskip("edfio")
@@ -384,7 +384,7 @@ def test_without_the_package_the_pip_line_is_told(tmp_path, monkeypatch, package
     def absent(name: str):
         raise ImportError(name)
 
-    monkeypatch.setattr(recordings.importlib, "import_module", absent)
+    monkeypatch.setattr(errors, "import_module", absent)
     options = {"label": "state"} if content == CSV else {}
     with pytest.raises(MissingExtra, match=rf"{package}[\s\S]*tokred-sci\[series\]"):
         read(put(tmp_path, "a.hea", content), **options)

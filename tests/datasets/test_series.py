@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from tokred_sci.datasets.arrays import read_mat, read_series_npy
 from tokred_sci.datasets.records import Records
-from tokred_sci.datasets.series import detect, read_arff, read_ts, read_ucr
+from tokred_sci.datasets.series import detect, read_arff, read_mat, read_series_npy, read_ts, read_ucr
 from tokred_sci.errors import FileError, InputError, TokredError
 
 DATA = Path(os.environ.get("TOKRED_DATA", Path(__file__).resolve().parents[2].parent / "shared" / "data"))

@@ -4,15 +4,20 @@ import bz2
 import gzip
 import lzma
 import os
+import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tokred_sci.errors import FileError
+import numpy as np
 
+from tokred_sci.errors import FileError, TokredError
+
+AGAIN = "copy or download it again"  # the remedy where nothing better is known
 _OPENERS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
-_CUT = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError)
+CUT = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError)
 
 
 def wrong(path: str | os.PathLike, where: str, needed: str, got: str, remedy: str) -> FileError:
@@ -62,7 +67,19 @@ def read_bytes(path: str | os.PathLike, most: int = -1) -> bytes:
     try:
         with open_bytes(path) as stream:
             return stream.read(most)
-    except _CUT as error:
-        raise wrong(
-            path, "compressed stream", "it whole", f"{type(error).__name__}: {error}", "copy or download it again"
-        ) from error
+    except CUT as error:
+        raise wrong(path, "compressed stream", "it whole", f"{type(error).__name__}: {error}", AGAIN) from error
+
+
+@contextmanager
+def guard(path: str | os.PathLike, where: str, needed: str, remedy: str = AGAIN) -> Iterator[None]:
+    """Whatever another package raises on a damaged file becomes a FileError; Rust's panics, too."""
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            yield
+    except (TokredError, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        got = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise wrong(path, where, needed, got, remedy) from error

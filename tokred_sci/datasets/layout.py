@@ -338,9 +338,16 @@ def read_flat(array: Any, start: int, stop: int, path: str) -> np.ndarray:
         chunk = array.chunks[0]
         raise StoreError(
             f"Expected rows {start} to {stop} of array '{array.name.strip('/')}' in {path} as written (chunks "
-            f"{start // chunk} to {max(start, stop - 1) // chunk} of {chunk} rows: {type(error).__name__}: {error}): "
+            f"{start // chunk} to {max(start, stop - 1) // chunk} of {chunk} rows: {brief(error)}): "
             "read an earlier generation, or restore the store from a copy."
         ) from error
+
+
+def brief(error: Exception) -> str:
+    """What an error says, on one line, without icechunk's trace of its own calls."""
+    head, _, rest = str(error).partition("context:")
+    cause = f"{head}: {rest.rpartition('`->')[2]}" if "`->" in rest else head
+    return f"{type(error).__name__}: {' '.join(cause.replace('|', ' ').split())}"
 
 
 def read_records(arrays: dict[str, Any], table: np.ndarray, path: str) -> Iterator[tuple[Tokens, Any]]:
@@ -409,7 +416,10 @@ def read_names(arrays: dict[str, Any], table: np.ndarray, path: str) -> list[str
         low = int(table[first, 5])
         letters = read_flat(arrays["name"], low, int(ends[last - 1]), path).tobytes()
         spans = zip((table[first:last, 5] - low).tolist(), (ends[first:last] - low).tolist(), strict=True)
-        names += [letters[start:stop].decode(errors="replace") for start, stop in spans]
+        try:
+            names += [letters[start:stop].decode() for start, stop in spans]
+        except UnicodeDecodeError as error:  # 255, which is where a chunk is gone
+            raise StoreError(f"Expected array 'name' in {path} as written (got {error}): restore it.") from error
     return names
 
 

@@ -1,7 +1,8 @@
 """From a token store to batches: shuffled in blocks, in an order that depends on the seed alone, resumable anywhere."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -33,6 +34,61 @@ class Batch(NamedTuple):
     targets: Tensor | None
     records: Tensor
 
+    def take(self, rows: Sequence[int]) -> "Batch":
+        """Some of the records, padded as they were."""
+        chosen = torch.as_tensor(list(rows), device=self.records.device)
+        tokens = Tokens(*(getattr(self.tokens, name)[chosen] for name in ("features", "positions", "sizes", "source")))
+        labels, targets = (None if value is None else value[chosen] for value in (self.labels, self.targets))
+        return Batch(tokens, labels, targets, self.records[chosen])
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same on a device; `records` stay where they are."""
+        labels, targets = (None if value is None else value.to(device) for value in (self.labels, self.targets))
+        return Batch(self.tokens.to(torch.device(device)), labels, targets, self.records)
+
+
+class MemoryStore:
+    """Records in memory, as a `TokenLoader` takes them: for data that is tokenized when a script starts.
+
+    Law: `generation` is a digest of the content, so that a loader's state is only taken up by equal data.
+
+    Args:
+        entries: records with labels or targets; targets may be a row of numbers for each element, too.
+
+    Example:
+        >>> tokens = Tokens(torch.ones(1, 2, 4), torch.zeros(1, 2, 1), torch.ones(1, 2), torch.tensor([[0, 1]]))
+        >>> store = MemoryStore([Entry(tokens, label=1)] * 3)
+        >>> [batch.labels.tolist() for batch in TokenLoader(store, batch_size=2, shuffle=False)]
+        [[1, 1], [1]]
+    """
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self.held = [replace(entry, label=_tensor(entry.label), targets=_tensor(entry.targets)) for entry in entries]
+        self.lengths = np.array([entry.tokens.features.shape[1] for entry in self.held], np.int64)
+        self.generation = _digest(self.held)
+
+    def __len__(self) -> int:
+        return len(self.held)
+
+    def entries(self, records: Sequence[int]) -> list[Entry]:
+        """Several records, in the order asked for."""
+        return [self.held[record] for record in records]
+
+
+def _tensor(value: Any) -> Tensor | None:
+    return None if value is None else torch.as_tensor(value)
+
+
+def _digest(entries: list[Entry]) -> str:
+    digest = hashlib.sha256()
+    for entry in entries:
+        tokens = entry.tokens
+        fields = (tokens.features, tokens.positions, tokens.sizes, tokens.source, entry.label, entry.targets)
+        for value in fields:
+            digest.update(b"-" if value is None else f"{value.dtype}{tuple(value.shape)}".encode())
+            digest.update(b"" if value is None else value.numpy(force=True).tobytes())
+    return digest.hexdigest()[:20]
+
 
 class TokenLoader:
     """Batches of a store, epoch after epoch: `for batch in loader`. The next epoch has another order.
@@ -43,7 +99,7 @@ class TokenLoader:
     another goes on with the batch after the one that other gave last.
 
     Args:
-        store: what `read_tokens` returns.
+        store: what `read_tokens` returns, or a `MemoryStore`.
         batch_size: records in a batch; one batch per epoch may be smaller.
         shuffle: False = records in order, each batch the next ones: for evaluation.
         bucket: put records of like length into one batch, so that little is padding (with `shuffle` only).
@@ -70,7 +126,7 @@ class TokenLoader:
 
     def __init__(
         self,
-        store: TokenStore,
+        store: TokenStore | MemoryStore,
         batch_size: int = 32,
         shuffle: bool = True,
         bucket: bool = True,
@@ -216,11 +272,12 @@ class _Order:
 class _Buffers(torch.utils.data.Dataset):
     """The batches of a buffer, read at once: what a worker does."""
 
-    store: TokenStore
+    store: TokenStore | MemoryStore
     order: _Order
 
     def __getitem__(self, number: tuple[int, int]) -> list[Batch]:
-        batches = self.order.batches(*number, self.store.table[:, 1])
+        lengths = self.store.lengths if isinstance(self.store, MemoryStore) else self.store.table[:, 1]
+        batches = self.order.batches(*number, lengths)
         if not batches:
             return []
         records = np.sort(np.concatenate(batches))

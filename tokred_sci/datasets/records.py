@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tokred_sci.errors import InputError, MissingExtra
+from tokred_sci.errors import InputError
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,11 +72,3 @@ class Records:
                 f"classes: {', '.join(few)}" + (f" and {len(self.classes) - 8} more" if self.classes[8:] else "")
             )
         return f"Records({', '.join(told)})"
-
-
-def missing_extra(package: str, job: str, extra: str) -> MissingExtra:
-    """The error to raise where an optional package is not installed."""
-    return MissingExtra(
-        f"Expected the package {package!r} for {job} (got: not installed). Install it with\n"
-        f'pip install "tokred-sci[{extra}]"'
-    )

@@ -3,12 +3,12 @@
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tokred_sci.datasets.layout import LAYOUT
+from tokred_sci.datasets.layout import LAYOUT, brief
 from tokred_sci.errors import InputError, StoreError, TokredError
 
 if TYPE_CHECKING:
@@ -36,19 +36,25 @@ def storage_of(path: Place, options: Options | None = None) -> "icechunk.Storage
     if kind not in makers or not bucket or not prefix:
         raise InputError(f"Expected a folder, s3://bucket/prefix or gs://bucket/prefix (got {path}).")
     given = dict(options or {})
-    return makers[kind](bucket=bucket, prefix=prefix, **(given or {"from_env": True}))
+    try:
+        return makers[kind](bucket=bucket, prefix=prefix, **(given or {"from_env": True}))
+    except TypeError as error:
+        raise InputError(f"Expected 'options' for {makers[kind].__name__} of icechunk (got: {error}).") from error
 
 
 def create_repository(path: Place, options: Options | None = None) -> "icechunk.Repository":
-    """A new, empty repository."""
+    """A repository without a generation: a new one, or what a first writer left that never finished."""
     import icechunk
 
     _enter()
     with told(path):
         storage = storage_of(path, options)
-        if icechunk.Repository.exists(storage):
+        if not icechunk.Repository.exists(storage):
+            return icechunk.Repository.create(storage)
+        repository = icechunk.Repository.open(storage)
+        if "tokred_sci" in repository.lookup_snapshot(repository.lookup_branch("main")).metadata:
             raise InputError(f"Expected a place without a store (got {path}): choose another, or append to it.")
-        return icechunk.Repository.create(storage)
+        return repository
 
 
 def open_repository(path: Place, options: Options | None = None) -> "icechunk.Repository":
@@ -83,17 +89,21 @@ def lock(folder: Path, wait: float = WAIT) -> Iterator[None]:
     """Be the only writer. The system lets go of the lock of a process that dies, so nobody waits for the dead."""
     import filelock
 
+    held = filelock.FileLock(folder / "writer.lock")
     try:
-        with filelock.FileLock(folder / "writer.lock", timeout=wait):
-            yield
+        held.acquire(timeout=wait)
     except filelock.Timeout as error:
         raise StoreError(
             f"Expected to be the only writer of {folder} (another process writes, for more than {wait:g} s): try later."
         ) from error
-    except PermissionError as error:
+    except OSError as error:
         raise StoreError(
             f"Expected a folder that may be written to (got {error}): change its mode, or copy it."
         ) from error
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def sweep_parts(final: Path) -> None:
@@ -110,13 +120,24 @@ def sweep_parts(final: Path) -> None:
             continue
 
 
+def sweep_staged(folder: Path) -> int:
+    """Remove files that killed writers had not given their names yet ("...#1"); how many bytes. Needs the lock."""
+    staged = [file for file in folder.rglob("*#*") if file.name.rpartition("#")[2].isdigit()]
+    sizes = [file.stat().st_size for file in staged]
+    for file in staged:
+        file.unlink()
+    return sum(sizes)
+
+
 def _enter() -> None:
     """Note that this process runs Icechunk's threads."""
     require_process()
     if not _opened and "ICECHUNK_LOG" not in os.environ:
         import icechunk
 
-        icechunk.set_logs_filter("error")  # it warns that local commits need a lock: `lock` is that
+        icechunk.set_logs_filter(
+            "off"
+        )  # it writes to stdout: that commits need a lock (see `lock`), and errors it raises
     _opened.add(os.getpid())
 
 
@@ -128,17 +149,38 @@ def require_process() -> None:
         )
 
 
+class _Theirs(Exception):
+    """Carries an error of the caller's records past `told`."""
+
+
+def theirs(records: Iterable[Any]) -> Iterator[Any]:
+    """Records of the caller, whose errors `told` hands on as they are: they are the caller's own."""
+    try:
+        yield from records
+    except Exception as error:
+        raise _Theirs from error
+
+
 @contextmanager
 def told(path: Place) -> Iterator[None]:
     """Errors of the libraries below as ours."""
     import icechunk
 
+    own: BaseException | None = None
     try:
         yield
-    except TokredError:
+    except (TokredError, MemoryError):
         raise
-    except (icechunk.IcechunkError, OSError) as error:
+    except _Theirs as carrier:
+        own = carrier.__cause__
+    except icechunk.ConflictError as error:
         raise StoreError(
-            f"Could not work on the store {path} ({' '.join(str(error).split())}): what was committed before is "
+            f"Expected to be the only writer of {path} (another one committed meanwhile): nothing was done, try again."
+        ) from error
+    except Exception as error:  # of icechunk, zarr, json, the system: whatever it is, the store cannot be used
+        raise StoreError(
+            f"Could not work on the store {path} ({brief(error)}): what was committed before is "
             "intact; check the disk's space and permissions, or restore the store from a copy."
         ) from error
+    if own is not None:
+        raise own

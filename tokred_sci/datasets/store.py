@@ -9,7 +9,7 @@ import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from itertools import pairwise
 from operator import index as as_index
@@ -32,6 +32,8 @@ from tokred_sci.datasets.repository import (
     open_repository,
     require_process,
     sweep_parts,
+    sweep_staged,
+    theirs,
     told,
     writing,
 )
@@ -79,7 +81,7 @@ def write_tokens(
         (2, Tokens(B=1 N=2 D=4 P=1 M=2, torch.float32 on cpu, 1 elements per token), tensor([0, 1]))
     """
     _require_fingerprint(fingerprint)
-    entries = layout.entries_of(records, labels)
+    entries = layout.entries_of(theirs(records), labels)
     if is_url(path):
         repository = create_repository(path, options)
         _commit(repository, path, "write", lambda group: _fill(group, entries, fingerprint, str(path)))
@@ -130,7 +132,7 @@ def append_tokens(
         (3, 1)
     """
     _require_fingerprint(fingerprint)
-    entries = layout.entries_of(records, labels)
+    entries = layout.entries_of(theirs(records), labels)
     with writing(path, options, wait) as repository:
         _commit(repository, path, "append", lambda group: _fill(group, entries, fingerprint, str(path)))
 
@@ -165,7 +167,7 @@ def update_tokens(
     """
     _require_fingerprint(fingerprint)
     with writing(path, options, wait) as repository:
-        before = _open_store(repository, path, None)
+        before = _open_store(repository, path, None, options)
         places = {_place(number, len(before)): new for number, new in changed.items()}
         entries = [_changed(before, place, new) for place, new in places.items()]
 
@@ -287,6 +289,7 @@ class TokenStore:
     @property
     def names(self) -> list[str]:
         """What the source called each record."""
+        require_process()
         return layout.read_names(self.arrays, self.table, self.path)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -352,7 +355,8 @@ def verify_tokens(path: Place, options: Options | None = None) -> list[str]:
 def compact_tokens(path: Place, forget: bool = False, options: Options | None = None, wait: float = WAIT) -> int:
     """Lay all records end to end again, as one new generation; give back the room of what no generation holds.
 
-    Such are the left-overs of writers that were killed. A store without gaps is not rewritten.
+    Such are the left-overs of writers that were killed (in an object store those older than a day: nothing there keeps
+    others from writing meanwhile). A store without gaps is not rewritten.
 
     Args:
         forget: drop all earlier generations too. Readers that still hold one will find its chunks gone (an error).
@@ -372,14 +376,16 @@ def compact_tokens(path: Place, forget: bool = False, options: Options | None = 
         with told(path):
             if forget:
                 repository.expire_snapshots(older_than=now)
-            freed = repository.garbage_collect(delete_object_older_than=now).bytes_deleted
+            old = now - timedelta(days=1) if is_url(path) else now  # in a bucket others may be in the midst of a write
+            freed = repository.garbage_collect(delete_object_older_than=old).bytes_deleted
+            freed += 0 if is_url(path) else sweep_staged(Path(path))
     if not is_url(path):
         sweep_parts(Path(path).absolute())
     return int(freed)
 
 
 def _commit(repository: "icechunk.Repository", path: Place, what: str, act: Any, branch: str = "main") -> None:
-    """Run `act(group)` on the last generation and commit all it did, or nothing."""
+    """Run `act(group)` on the last generation and commit all it did, or nothing; no change makes no generation."""
     import zarr
 
     with told(path):
@@ -387,7 +393,8 @@ def _commit(repository: "icechunk.Repository", path: Place, what: str, act: Any,
         group: Any = zarr.open_group(session.store, mode="a")
         act(group)
         records = group["records"].shape[0] if "records" in group else 0
-        session.commit(what, metadata={"tokred_sci": what, "records": records})
+        if session.has_uncommitted_changes:
+            session.commit(what, metadata={"tokred_sci": what, "records": records})
 
 
 def _fill(group: Any, entries: Iterator[Entry], fingerprint: str, path: str) -> None:

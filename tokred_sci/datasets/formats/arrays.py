@@ -3,38 +3,22 @@
 import io
 import os
 import struct
-import warnings
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from itertools import islice
 from math import prod
 from pathlib import Path
 
 import numpy as np
 
-from tokred_sci.datasets.files import existing, open_bytes, read_bytes, wrong
+from tokred_sci.datasets.files import existing, guard, open_bytes, read_bytes, wrong
 from tokred_sci.datasets.records import Records
-from tokred_sci.errors import FileError, InputError, TokredError
+from tokred_sci.errors import FileError, InputError
 
 _ORDERS = {b"IM": "<", b"MI": ">"}
 _MATRIX, _COMPRESSED = 14, 15
 _STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 _CLASSES = dict(enumerate(("f8", "f4", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"), 6))
-
-
-@contextmanager
-def guard(path: str | os.PathLike, where: str, needed: str, remedy: str) -> Iterator[None]:
-    """Whatever another package raises on a damaged file becomes a FileError."""
-    try:
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")
-            yield
-    except TokredError:
-        raise
-    except Exception as error:
-        got = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise wrong(path, where, needed, got, remedy) from error
 
 
 def unknown_channels(count: int) -> tuple[str, ...]:

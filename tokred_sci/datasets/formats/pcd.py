@@ -7,8 +7,8 @@ from os import PathLike
 
 import numpy as np
 
-from tokred_sci.datasets.cloud import AGAIN, Missing, as_count, line_of, narrow, newlines, one_cloud, parse_rows, plain
-from tokred_sci.datasets.files import read_bytes, wrong
+from tokred_sci.datasets.files import AGAIN, read_bytes, wrong
+from tokred_sci.datasets.formats.cloud import Missing, as_count, line_of, narrow, newlines, one_cloud, parse_rows, plain
 from tokred_sci.datasets.records import Records
 
 

@@ -2,22 +2,19 @@
 
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from importlib import import_module
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from tokred_sci.datasets.files import wrong
-from tokred_sci.datasets.records import Records, missing_extra
-from tokred_sci.errors import InputError, TokredError
+from tokred_sci.datasets.files import AGAIN, wrong
+from tokred_sci.datasets.records import Records
+from tokred_sci.errors import InputError
 
 Columns = Mapping[str, np.ndarray]  # name -> (n,), or (n, width) for a field of several numbers
 Missing = Literal["drop", "error", "keep"]
-AGAIN = "export, copy or download the file again"
 _EXACT = 2**53  # whole numbers up to here are exact in float64
 
 
@@ -217,24 +214,6 @@ def narrow(path: str | PathLike, table: np.ndarray, place: Callable[[int], str],
 
 def plain(width: int) -> np.dtype:
     return np.dtype([(f"f{i}", np.float64) for i in range(width)])
-
-
-def package(name: str, job: str) -> Any:
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise missing_extra(name, job, "points") from error
-
-
-@contextmanager
-def ours(path: str | PathLike, where: str, needed: str) -> Iterator[None]:
-    """Whatever another package raises on a bad file becomes our error; Rust's panics too, which are no Exception."""
-    try:
-        yield
-    except (TokredError, KeyboardInterrupt, SystemExit, GeneratorExit):
-        raise
-    except BaseException as error:
-        raise wrong(path, where, needed, f"{type(error).__name__}: {error}"[:200], AGAIN) from error
 
 
 def newlines(text: str) -> str:

@@ -9,8 +9,9 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from tokred_sci.datasets.dna import LETTERS, decode, read_fasta, read_section, records_of, refuse_cut, take
 from tokred_sci.datasets.files import wrong
+from tokred_sci.datasets.formats.fasta import read_fasta, read_section
+from tokred_sci.datasets.formats.letters import LETTERS, decode, records_of, refuse_cut, take
 from tokred_sci.datasets.records import Records
 from tokred_sci.errors import FileError, InputError
 

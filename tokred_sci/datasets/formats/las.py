@@ -7,9 +7,10 @@ from os import PathLike
 
 import numpy as np
 
-from tokred_sci.datasets.cloud import AGAIN, Columns, Missing, check_known, one_cloud, ours, package
-from tokred_sci.datasets.files import read_bytes, wrong
+from tokred_sci.datasets.files import AGAIN, guard, read_bytes, wrong
+from tokred_sci.datasets.formats.cloud import Columns, Missing, check_known, one_cloud
 from tokred_sci.datasets.records import Records
+from tokred_sci.errors import package
 
 
 def read_las(
@@ -55,11 +56,11 @@ def read_las(
         ([array([[1.5, 0. , 7. ],
                [2. , 1. , 8. ]])], [array([2, 5])])
     """
-    laspy = package("laspy", "LAS and LAZ files")
+    laspy = package("laspy", "LAS and LAZ files", "points")
     data = read_bytes(path)
     count = _las_header(path, data)
     wanted = [*channels, *([] if label is None else [label])]
-    with ours(path, "points", f"{count} points"), np.errstate(all="ignore"):
+    with guard(path, "points", f"{count} points"), np.errstate(all="ignore"):
         backend = laspy.LazBackend.Lazrs
         with laspy.open(io.BytesIO(data), laz_backend=backend, read_evlrs=False) as reader:
             names = [name for name in reader.header.point_format.dimension_names if name not in ("X", "Y", "Z")]
@@ -109,8 +110,8 @@ def _laz_chunks(path: str | PathLike, data: bytes, start: int, step: int) -> Non
     if chunks is None or chunks * step > len(data):  # each chunk holds its first point as it is
         got = f"{chunks} chunks, table at byte {table}"
         raise wrong(path, f"byte {start}", f"a table of chunks within {len(data)} bytes", got, AGAIN)
-    note, lazrs = _laz_note(path, data), package("lazrs", "LAZ files")
-    with ours(path, f"byte {table}", "a table of chunks"):
+    note, lazrs = _laz_note(path, data), package("lazrs", "LAZ files", "points")
+    with guard(path, f"byte {table}", "a table of chunks"):
         stream = io.BytesIO(data)
         stream.seek(start)
         lengths = [length for _, length in lazrs.read_chunk_table(stream, lazrs.LazVlr(note))]

@@ -1,52 +1,36 @@
-"""Readers of one long recording with a clock of its own: tables with time stamps, EDF and WFDB."""
+"""CSV, TSV and Parquet with time stamps."""
 
 import csv
-import importlib
 import io
 import os
 import re
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from fractions import Fraction
 from itertools import chain
-from math import ceil
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from tokred_sci.datasets.arrays import guard
-from tokred_sci.datasets.files import existing, read_bytes, wrong
-from tokred_sci.datasets.records import Records, missing_extra
-from tokred_sci.datasets.series import NUMBER, floats
-from tokred_sci.errors import FileError, InputError
+from tokred_sci.datasets.files import existing, guard, read_bytes, wrong
+from tokred_sci.datasets.formats.numbers import NUMBER, floats, named
+from tokred_sci.datasets.records import Records
+from tokred_sci.errors import FileError, InputError, package
 
 MISSING = ("", "?", "NaN", "nan", "NA", "null")
+
+
 _CLOCK = re.compile(r"(?:date|time|timestamp|datetime|epoch|unix)(?:[ _]?[\[(]?(?:s|sec|seconds|ms|us|ns|utc)[\])]?)?")
+
+
 _DATE = re.compile(r"\d{4}-\d\d?|\d{4}[-/]\d\d?[-/]\d\d?.*|\d{4}-?\d\d-?\d\dT.*", re.ASCII)
+
+
 _OTHER_DATE = re.compile(r"\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}.*|\d{4}\.\d\d?\.\d\d?.*", re.ASCII)
+
+
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
-_BEATS = "NLRBAaJSVrFejnE/fQ?"  # PhysioNet's codes of beats; all others are notes beside them
-_BYTES = {"8": 1.0, "80": 1.0, "16": 2.0, "61": 2.0, "160": 2.0, "212": 1.5, "24": 3.0, "32": 4.0}
-_BYTES |= {"310": 4 / 3, "311": 4 / 3}
-
-
-def _package(name: str, job: str) -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # wfdb 4.3 warns when it meets pandas 3
-            return importlib.import_module(name)
-    except ImportError as error:
-        raise missing_extra(name.partition(".")[0], job, "series") from error
-
-
-def _named(name: str, unit: str = "") -> str:
-    return name if not unit and re.search(r"\(.+\)$", name) else f"{name} ({unit or '?'})"
-
-
-# Tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +54,10 @@ class _Wish:
 
     def columns(self, path: Path, names: list[str], time: int | None) -> tuple[int | None, int | None, list[int]]:
         """Places of the time stamps, the label and the channels."""
-        time = _find(path, names, self.time) if isinstance(self.time, str) else time
-        label = None if self.label is None else _find(path, names, self.label)
+        time = find_column(path, names, self.time) if isinstance(self.time, str) else time
+        label = None if self.label is None else find_column(path, names, self.label)
         rest = [index for index in range(len(names)) if index not in (time, label)]
-        chosen = rest if self.channels is None else [_find(path, names, name) for name in self.channels]
+        chosen = rest if self.channels is None else [find_column(path, names, name) for name in self.channels]
         if not chosen or not set(chosen) <= set(rest) or len(set(chosen)) < len(chosen):
             needed = "at least one column of values beside time and label, each once"
             raise wrong(path, "header", needed, ", ".join(names[index] for index in chosen) or "none", "set 'channels'")
@@ -164,7 +148,7 @@ def _table_records(path: Path, table: _Table, empty: str) -> Records:
         [table.values],
         None if labels is None else [labels],
         classes=classes,
-        channels=tuple(_named(name) for name in table.names),
+        channels=tuple(named(name) for name in table.names),
         unit="time steps" if table.stamps is None else "seconds",
         source=path.name,
         times=None if table.stamps is None else [table.stamps],
@@ -200,15 +184,12 @@ def _in_order(path: Path, table: _Table, order: str, repeats: str) -> _Table:
     return _Table(table.names, table.values[:, rows], table.stamps[rows], labels, table.place)
 
 
-def _find(path: Path, names: list[str], name: str) -> int:
+def find_column(path: Path, names: list[str], name: str) -> int:
     if name not in names:
         near = get_close_matches(str(name), names, 1)
         remedy = f"did you mean {near[0]!r}?" if near else "name a column that is there"
         raise wrong(path, "header", "a column of that name", f"{name!r}; there: {', '.join(names[:20])}", remedy)
     return names.index(name)
-
-
-# Tables of text
 
 
 def _text_table(path: Path, wish: _Wish) -> _Table:
@@ -320,9 +301,6 @@ def _numbers(path: Path, lines: list[int], name: str, fields: Sequence[str], mis
     return floats(fields, missing, fail)
 
 
-# Time stamps
-
-
 def _seconds(path: Path, name: str, texts: list[str], place: Callable[[int], str], wish: _Wish) -> np.ndarray:
     def fail(index: int, text: str) -> FileError:
         return wrong(path, f"{place(index)}, column {name!r}", "a time stamp", repr(text[:40]), "correct it")
@@ -333,7 +311,7 @@ def _seconds(path: Path, name: str, texts: list[str], place: Callable[[int], str
         if wish.form is None and not _DATE.fullmatch(text):
             needed, remedy = "dates with the year first", "say how they are written by 'date_format'"
             raise wrong(path, f"{place(index)}, column {name!r}", needed, repr(text[:40]), remedy)
-    pandas = _package("pandas", "dates in tables")
+    pandas = package("pandas", "dates in tables", "series")
     with guard(path, f"column {name!r}", "dates", "say how they are written by 'date_format'"):
         stamps = pandas.to_datetime(texts, utc=True, format=wish.form or "ISO8601", errors="coerce")
         bad = np.flatnonzero(stamps.isna())
@@ -365,12 +343,9 @@ def _scaled(path: Path, name: str, stamps: np.ndarray, place: Callable[[int], st
     return seconds
 
 
-# Parquet
-
-
 def _parquet(path: Path, wish: _Wish) -> _Table:
-    _package("pandas", "tables in Parquet")
-    parquet = _package("pyarrow.parquet", "tables in Parquet")
+    package("pandas", "tables in Parquet", "series")
+    parquet = package("pyarrow.parquet", "tables in Parquet", "series")
     data = read_bytes(path)
     with guard(path, "Parquet", "a whole file of flat columns", "write or copy it again"):
         frame = (
@@ -416,242 +391,6 @@ def _frame_seconds(path: Path, name: str, column: Any, place: Callable[[int], st
     if column.dtype.kind in "iuf":
         return _scaled(path, name, column.to_numpy(np.float64), place, wish)
     if column.dtype.kind == "M":
-        pandas = _package("pandas", "tables in Parquet")
+        pandas = package("pandas", "tables in Parquet", "series")
         return _since_1970(pandas.to_datetime(pandas.DatetimeIndex(column), utc=True))
     return _seconds(path, name, [str(text) for text in column], place, wish)
-
-
-# EDF
-
-
-def read_edf(path: str | os.PathLike, channels: Sequence[str] | None = None, *, annotations: bool = False) -> Records:
-    """One record from EDF or EDF+: the signals of one sampling rate, in their physical units.
-
-    Args:
-        path: an .edf file without gaps (EDF or EDF+C), plain or compressed. It is only read.
-        channels: labels of the signals to take; None = all.
-        annotations: label each step by the text of the annotation over it, 0 = none. An annotation without a duration
-            marks one step; of two that overlap the later one wins. Parts outside of the recording do not count.
-
-    Raises:
-        FileError: a damaged or cut file, signals of different rates, gaps (EDF+D), no such signal.
-        MissingExtra: without the extra "series".
-
-    Reference:
-        "A simple format for exchange of digitized polygraphic recordings" (Kemp et al., 1992)
-        https://www.edfplus.info/specs/edf.html
-
-    Example:
-        >>> import tempfile
-        >>> from pathlib import Path
-        >>> import edfio
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = Path(folder) / "night.edf"
-        ...     signal = edfio.EdfSignal(np.arange(8.0), 4, label="Fpz-Cz", physical_dimension="uV")
-        ...     edfio.Edf([signal]).write(path)
-        ...     found = read_edf(path)
-        >>> found.records[0].shape, found.channels, found.unit
-        ((1, 8), ('Fpz-Cz (uV)',), 'time steps of 1/4 s')
-    """
-    edfio = _package("edfio", "EDF files")
-    path, data = existing(path), read_bytes(path)
-    _edf_whole(path, data)
-    with guard(path, "EDF", "a whole EDF file", "export or copy it again"):
-        edf = edfio.read_edf(io.BytesIO(data))
-        signals = _edf_signals(path, edf.signals, channels)
-        rate = _edf_rate(path, signals)
-        for signal in signals:
-            if signal.digital_min >= signal.digital_max or signal.physical_min == signal.physical_max:
-                raise wrong(path, f"signal {signal.label!r}", "a range of values", "an empty one", "export it again")
-        values = np.stack([np.asarray(signal.data, np.float64) for signal in signals])
-        found = list(edf.annotations) if annotations else []
-    if not np.isfinite(values).all() or not values.size:
-        raise wrong(path, "EDF", "finite values", "none or infinite ones", "export it again")
-    labels, classes = _spans(found, float(rate), values.shape[1])
-    return Records(
-        "series",
-        [values],
-        [labels] if classes else None,
-        classes=classes,
-        channels=tuple(_named(signal.label, signal.physical_dimension) for signal in signals),
-        unit=_step(rate),
-        source=path.name,
-    )
-
-
-def _step(rate: Fraction | float) -> str:
-    rate = Fraction(rate).limit_denominator(1_000_000)
-    return f"time steps of {Fraction(1) / rate} s" if rate else "time steps"
-
-
-def _edf_whole(path: Path, data: bytes) -> None:
-    def number(start: int, length: int, least: int) -> int:
-        text = data[start : start + length].decode("ascii", "replace").strip()
-        if not re.fullmatch(r"[0-9]{1,8}", text) or int(text) < least:
-            raise wrong(path, f"byte {start}", f"a number from {least}", repr(text), "export or copy the file again")
-        return int(text)
-
-    if data[:8] != b"0       ":
-        raise wrong(path, "byte 0", "the start of an EDF file", repr(data[:8]), "check the format")
-    if data[192:197] == b"EDF+D":
-        raise wrong(path, "byte 192", "a recording without gaps (EDF, EDF+C)", "EDF+D", "split it where it has gaps")
-    length, records, signals = number(184, 8, 256), number(236, 8, 1), number(252, 4, 1)
-    start = 256 + 216 * signals
-    if length != 256 * (signals + 1) or len(data) < length:
-        raise wrong(path, "byte 184", f"a header of {256 * (signals + 1)} bytes", f"{length}", "copy the file again")
-    whole = length + 2 * records * sum(number(start + 8 * index, 8, 0) for index in range(signals))
-    if len(data) != whole:
-        got = f"{len(data)}: {'cut short' if len(data) < whole else 'more than the header says'}"
-        raise wrong(path, "end", f"{whole} bytes, as the header says", got, "copy or export the file again")
-
-
-def _edf_signals(path: Path, signals: Sequence[Any], channels: Sequence[str] | None) -> list[Any]:
-    labels = [signal.label for signal in signals]
-    if isinstance(channels, str):
-        raise InputError(f"Expected 'channels' as a list of labels (got {channels!r}): put it into a list.")
-    chosen = list(signals)
-    if channels is not None:
-        for name in channels:
-            _find(path, labels, name)
-        chosen = [signal for name in channels for signal in signals if signal.label == name]
-    if not chosen:
-        raise wrong(path, "header", "at least one signal", "annotations alone", "read the file with the signals")
-    return chosen
-
-
-def _edf_rate(path: Path, signals: Sequence[Any]) -> Fraction:
-    rates: dict[float, list[str]] = {}
-    for signal in signals:
-        rates.setdefault(signal.sampling_frequency, []).append(signal.label)
-    if len(rates) > 1:
-        got = "; ".join(f"{rate:g} Hz: {', '.join(names[:8])}" for rate, names in rates.items())
-        raise wrong(path, "header", "signals of one sampling rate", got, "pick those of one rate by 'channels'")
-    return Fraction(next(iter(rates))).limit_denominator(1_000_000)
-
-
-def _spans(found: Sequence[Any], rate: float, length: int) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    texts = sorted({note.text for note in found if note.text})
-    if not texts:
-        return None, ()
-    labels = np.zeros(length, np.int8 if len(texts) < 128 else np.int16)
-    for note in sorted((note for note in found if note.text), key=lambda note: note.onset):
-        first = round(note.onset * rate)
-        last = max(first + 1, round((note.onset + (note.duration or 0)) * rate))
-        labels[max(first, 0) : max(last, 0)] = texts.index(note.text) + 1
-    return labels, ("none", *texts)
-
-
-# WFDB
-
-
-def read_wfdb(path: str | os.PathLike, annotation: str | None = "atr") -> Records:
-    """One record of PhysioNet's WFDB in its physical units, with its beats as labels of their steps.
-
-    Label 0 is no annotation; the others are the symbols in the annotation file, beats before other notes. Where both
-    stand at one step the beat counts.
-
-    Args:
-        path: the header (.hea), another file of the record, or its name without an ending. Files are only read.
-        annotation: the ending of the annotation file, which may be absent; None = no labels.
-
-    Raises:
-        FileError: a missing, cut or damaged file (checksums are compared), several segments, different rates.
-        MissingExtra: without the extra "series".
-
-    Reference:
-        "WFDB Applications Guide: header(5), signal(5), annot(5)" (Moody, 2022)
-        https://www.physionet.org/physiotools/wag/header-5.htm
-
-    Example:
-        >>> import tempfile
-        >>> from pathlib import Path
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     _ = Path(folder, "a1.hea").write_text("a1 1 250 3\\na1.dat 16 200/mV 16 0 0 300 0 II\\n")
-        ...     _ = Path(folder, "a1.dat").write_bytes(np.array([0, 100, 200], "<i2").tobytes())
-        ...     found = read_wfdb(f"{folder}/a1.hea")
-        >>> found.records[0], found.channels, found.unit
-        (array([[0. , 0.5, 1. ]]), ('II (mV)',), 'time steps of 1/250 s')
-    """
-    wfdb = _package("wfdb", "WFDB records")
-    head = Path(path)
-    if head.suffix != ".hea":
-        named = Path(f"{head}.hea")
-        head = named if named.is_file() or not head.suffix else head.with_suffix(".hea")
-    name = str(existing(head).absolute().with_suffix(""))  # absolute: wfdb takes "s3://" and the like for addresses
-    with guard(head, "record", "a whole WFDB record", "download it again"):
-        header = wfdb.rdheader(name)
-        _wfdb_whole(head, header)
-        record = wfdb.rdrecord(name, physical=False)
-        _wfdb_sums(head, record)
-        values = np.ascontiguousarray(record.dac().T, np.float64)
-    if not values.size or np.isinf(values).any():
-        raise wrong(head, "record", "finite values", "none or infinite ones", "check the gains in the header")
-    beside = None if annotation is None else head.with_suffix(f".{annotation}")
-    labels, classes = _beats(wfdb, beside, values.shape[1]) if beside and beside.is_file() else (None, ())
-    return Records(
-        "series",
-        [values],
-        None if labels is None else [labels],
-        names=(head.stem,),
-        classes=classes,
-        channels=tuple(
-            _named(str(label or f"channel {index}"), str(unit or "?"))
-            for index, (label, unit) in enumerate(zip(record.sig_name, record.units, strict=True))
-        ),
-        unit=_step(record.fs),
-        source=head.name,
-    )
-
-
-def _wfdb_whole(head: Path, header: Any) -> None:
-    if not hasattr(header, "file_name") or not header.file_name or header.n_sig != len(header.file_name):
-        raise wrong(head, "header", "one segment with signals", "none, or several segments", "read segments one by one")
-    if not (header.fs and np.isfinite(header.fs) and header.fs > 0):
-        raise wrong(head, "header", "a sampling rate", repr(header.fs), "correct the header")
-    if set(header.samps_per_frame) != {1}:
-        got = ", ".join(str(count) for count in header.samps_per_frame[:8])
-        raise wrong(head, "header", "signals of one sampling rate", f"{got} samples in a frame", "resample them first")
-    for name in dict.fromkeys(header.file_name):
-        if Path(name).name != name or "\\" in name or ":" in name:
-            raise wrong(head, "header", "signal files in the same folder", repr(name), "do not trust this header")
-        places = [index for index, other in enumerate(header.file_name) if other == name]
-        formats = {header.fmt[index] for index in places}
-        if len(formats) > 1 or not formats <= set(_BYTES):
-            got = f"{', '.join(sorted(map(str, formats)))} for {name}"
-            raise wrong(head, "header", f"one of the formats {', '.join(_BYTES)}", got, "convert the record")
-        size = existing(head.with_name(name)).stat().st_size - (header.byte_offset[places[0]] or 0)
-        needed = ceil((header.sig_len or 0) * len(places) * _BYTES[formats.pop()])
-        if size < needed:
-            raise wrong(head.with_name(name), "end", f"{needed} bytes of samples", f"{size}", "download the file again")
-
-
-def _wfdb_sums(head: Path, record: Any) -> None:
-    for name, stated, found in zip(record.sig_name, record.checksum, record.calc_checksum(), strict=True):
-        if stated is not None and (stated - found) % 65536:
-            got = f"{found}, the header says {stated % 65536}"
-            raise wrong(head, f"signal {name!r}", "samples that add up to their checksum", got, "download it again")
-
-
-def _beats(wfdb: Any, path: Path, length: int) -> tuple[np.ndarray, tuple[str, ...]]:
-    data = existing(path).read_bytes()
-    if len(data) % 2 or not data.endswith(b"\0\0"):
-        raise wrong(path, "end", "two bytes of zero", repr(data[-2:]), "the file is cut short: download it again")
-    with guard(path, "annotations", "a whole annotation file", "download it again"):
-        found = wfdb.rdann(str(path.absolute().with_suffix("")), path.suffix[1:])
-        places, symbols = np.asarray(found.sample, np.int64), list(found.symbol)
-    outside = np.flatnonzero((places < 0) | (places >= length))
-    if len(outside):
-        raise wrong(
-            path, f"annotation {outside[0]}", f"a step below {length}", str(places[outside[0]]), "check the pair"
-        )
-    strange = [index for index, symbol in enumerate(symbols) if not isinstance(symbol, str)]
-    if strange:
-        raise wrong(path, f"annotation {strange[0]}", "a code of the format", "another one", "download the file again")
-    present = set(symbols)
-    order = [symbol for symbol in _BEATS if symbol in present] + sorted(present - set(_BEATS))
-    labels = np.zeros(length, np.int16)
-    for beats in (False, True):
-        for place, symbol in zip(places, symbols, strict=True):
-            if (symbol in _BEATS) == beats:
-                labels[place] = order.index(symbol) + 1
-    return labels, ("none", *order)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tokred_sci.datasets.cloud import AGAIN, as_count, is_number, newlines, one_cloud, parse_rows, plain
-from tokred_sci.datasets.files import read_bytes, wrong
+from tokred_sci.datasets.files import AGAIN, read_bytes, wrong
+from tokred_sci.datasets.formats.cloud import as_count, is_number, newlines, one_cloud, parse_rows, plain
 from tokred_sci.datasets.records import Records
 from tokred_sci.errors import FileError, InputError
 
