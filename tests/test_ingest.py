@@ -102,7 +102,8 @@ def test_processes_write_the_same_bytes(fasta, tmp_path):
 
 
 def test_a_cluster_writes_the_same_though_a_worker_is_killed(fasta, tmp_path, monkeypatch):
-    distributed = pytest.importorskip("distributed")
+    distributed, dask = pytest.importorskip("distributed"), pytest.importorskip("dask")
+    dask.config.set({"distributed.comm.timeouts.connect": "120s"})  # a busy machine starts workers slowly
     inputs, _ = fasta
     one = run(inputs, tmp_path / "one", piece=4096)
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:

@@ -23,4 +23,4 @@ def test_an_example_prints_what_is_shown(example):
 
 
 def test_both_examples_were_found():
-    assert len(EXAMPLES) == 2
+    assert len(EXAMPLES) == 3
