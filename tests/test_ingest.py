@@ -247,6 +247,14 @@ def test_clouds_are_never_cut(tmp_path):
     np.testing.assert_allclose(tokenizer.detokenize(store[0]), cloud, atol=1e-6)
 
 
+def test_a_cloud_is_tokenized_once(tmp_path, monkeypatch):
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).normal(size=(5000, 3)))
+    call, points = PointTokenizer.__call__, []
+    monkeypatch.setattr(PointTokenizer, "__call__", lambda self, cloud: points.append(len(cloud)) or call(self, cloud))
+    run([tmp_path / "a.npy"], tmp_path / "store", PointTokenizer(method="runs"))
+    assert sum(points) < 2 * 5000 and points[-1] == 5000
+
+
 def test_labels_per_record_and_per_element_go_along(tmp_path):
     (tmp_path / "a.ts").write_text(
         "@problemName a\n@timeStamps false\n@missing false\n@univariate true\n@equalLength false\n"

@@ -210,6 +210,17 @@ def stack(records: Sequence[Tokens]) -> Tokens:
     )
 
 
+def unchecked(features: Tensor, positions: Tensor, sizes: Tensor, source: Tensor) -> Tokens:
+    """`Tokens` of values that are right by construction, or were checked before: looking again costs as much as making.
+
+    Same arguments; that they fit together is the caller's word.
+    """
+    tokens = object.__new__(Tokens)
+    for name, value in zip(Tokens.__slots__, (features, positions, sizes, source), strict=True):
+        object.__setattr__(tokens, name, value)
+    return tokens
+
+
 def check_floats(tokens: Tokens) -> None:
     """Refuse codes: as numbers they mean nothing."""
     if not tokens.features.is_floating_point():

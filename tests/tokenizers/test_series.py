@@ -91,6 +91,16 @@ def test_time_stamps_become_positions():
 
 
 @pytest.mark.parametrize(
+    ("length", "patch", "stride"), [(1, 4, None), (7, 3, None), (12, 3, None), (50, 7, 2), (6, 8, 3)]
+)
+def test_no_time_stamps_are_step_indices(length, patch, stride):
+    series, tokenizer = np.random.default_rng(0).normal(size=(1, length)), SeriesTokenizer(patch, stride)
+    by_index, by_time = tokenizer(series), tokenizer(series, np.arange(length))
+    for name in ("features", "positions", "sizes", "source"):
+        assert torch.equal(getattr(by_index, name), getattr(by_time, name))
+
+
+@pytest.mark.parametrize(
     ("times", "message"),
     [
         ([0, 1, 1], "at index 2 after 1.0"),

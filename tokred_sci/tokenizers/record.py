@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tokred_sci.errors import InputError
-from tokred_sci.tokens import Tokens
+from tokred_sci.tokens import Tokens, unchecked
 
 LAYOUT = 2  # part of every fingerprint: raise it when what a feature means changes
 
@@ -77,7 +77,7 @@ def assemble(features: np.ndarray, source: np.ndarray, places: np.ndarray) -> To
 def assemble_runs(features: np.ndarray, sizes: np.ndarray) -> Tokens:
     """As `assemble`, for tokens that own the elements 0, 1, 2 ... of a sequence in runs of these sizes, (N,) int64."""
     ends = np.cumsum(sizes)
-    return Tokens(
+    return unchecked(
         torch.from_numpy(np.ascontiguousarray(features))[None],
         torch.from_numpy((ends - (sizes + 1) / 2)[:, None])[None],
         torch.from_numpy(sizes.astype(np.float32))[None],

@@ -1,6 +1,8 @@
 """Sensor series as tokens: normalised patches of values with a mask, level and spread beside them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -101,7 +103,7 @@ class SeriesTokenizer:
                 that are not finite and strictly increasing, or values outside the range of float32.
         """
         values = self._values(series)
-        places = _places(times, values.shape[1])[:, None]
+        assemble = self._assembler(values.shape[1], times)
         location, scale = _level(values, self.normalise)
         valid = ~np.isnan(values)
         with np.errstate(all="ignore"):
@@ -111,15 +113,9 @@ class SeriesTokenizer:
                 raise InputError(
                     f"Expected {name} within float32 (got {np.abs(got).max():.3g}): change the series' unit."
                 )
-        source = record.window_source(values.shape[1], self.patch, self._step)
         step = len(values) if self.channels == "mix" else 1
         parts = [slice(first, first + step) for first in range(0, len(values), step)]
-        return stack(
-            [
-                record.assemble(self._layout(scaled[part], valid[part], location[part], scale[part]), source, places)
-                for part in parts
-            ]
-        )
+        return stack([assemble(self._layout(scaled[part], valid[part], location[part], scale[part])) for part in parts])
 
     def scale(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
         """Location and scale of each record and channel, two of (B, C); not changed by merging tokens."""
@@ -190,6 +186,13 @@ class SeriesTokenizer:
             raise InputError(f"Expected at least one value (got {values.size} NaN): leave such records out.")
         return values
 
+    def _assembler(self, length: int, times: Any) -> Callable[[np.ndarray], Tokens]:
+        """From features to tokens; where places are step indices, nothing needs to be summed up."""
+        if times is None:
+            return partial(record.assemble_runs, sizes=record.window_sizes(length, self.patch, self._step))
+        source = record.window_source(length, self.patch, self._step)
+        return partial(record.assemble, source=source, places=_places(times, length)[:, None])
+
     def _layout(self, scaled: np.ndarray, valid: np.ndarray, location: np.ndarray, scale: np.ndarray) -> np.ndarray:
         held, length = scaled.shape
         count = record.window_count(length, self.patch, self._step)
@@ -202,8 +205,6 @@ class SeriesTokenizer:
 
 
 def _places(times: Any, length: int) -> np.ndarray:
-    if times is None:
-        return np.arange(length, dtype=np.float64)
     stamps = record.to_numpy(times, "times").astype(np.float64)
     if stamps.shape != (length,):
         raise InputError(f"Expected 'times' of shape ({length},), one per step (got {stamps.shape}): align the two.")
