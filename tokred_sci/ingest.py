@@ -28,7 +28,7 @@ from tokred_sci.datasets.layout import Entry, Kind, Writer
 from tokred_sci.datasets.reader import READERS, format_of, read
 from tokred_sci.datasets.records import Records
 from tokred_sci.datasets.repository import Options, Place, create_repository, is_url, lock, open_repository, told
-from tokred_sci.datasets.store import TokenStore, read_tokens
+from tokred_sci.datasets.store import TokenStore, note_of, read_tokens
 from tokred_sci.errors import FileError, InputError, StoreError, package
 from tokred_sci.tokenizers.dna import DNATokenizer
 from tokred_sci.tokenizers.points import PointTokenizer
@@ -306,6 +306,13 @@ def _cut(
             yield Piece(source, number, f"{name}:{start}-{stop}", start, stop)
 
 
+def _start_of(piece: Piece) -> Piece:
+    """Enough of a piece to see the kind of its tokens; a series whole, as it may begin with values that are missing."""
+    if piece.source.domain == "series":
+        return piece
+    return replace(piece, stop=min(piece.stop, piece.start + 1024))
+
+
 class _Job:
     """All tasks of a call, and how many of them are committed."""
 
@@ -357,7 +364,7 @@ class _Job:
         layout.trim(group)
         layout.seal(group, header)
         count = group["records"].shape[0]
-        tip = session.commit("tokenize", metadata={"tokred_sci": "tokenize", "records": count})
+        tip = session.commit("tokenize", metadata=note_of("tokenize", int(count)))
         self.repository.reset_branch("main", tip, from_snapshot_id=self.repository.lookup_branch("main"))
         self.repository.delete_branch(BRANCH)
 
@@ -389,7 +396,7 @@ class _Job:
                     f"{header['fingerprint']!r}): use the tokenizer that wrote it, or another store."
                 )
         if "records" not in group:
-            kind = Kind.of(layout.fields_of(0, next(entries_of(pieces[0], self.tokenizer))))
+            kind = Kind.of(layout.fields_of(0, next(entries_of(_start_of(pieces[0]), self.tokenizer))))
             layout.create_arrays(group, kind)
             group.update_attributes({"tokred_sci": layout.header_of(self.tokenizer.fingerprint, kind)})
         starts = layout.ends_of(group)
@@ -449,14 +456,18 @@ def _most(tokenizer: Tokenizer, pieces: Sequence[Piece]) -> dict[str, int]:
     return dict(features=tokens, positions=tokens, sizes=tokens, source=elements, targets=elements, name=letters)
 
 
+def _open_or_create(out: Place, storage: Options | None) -> Any:
+    try:
+        return open_repository(out, storage)
+    except StoreError:
+        return create_repository(out, storage)
+
+
 @contextmanager
 def _repository(out: Place, storage: Options | None) -> Iterator[Any]:
     """The repository of a store, made where there is none; ours alone where that is for us to see to."""
     if is_url(out):
-        try:
-            yield open_repository(out, storage)
-        except StoreError:
-            yield create_repository(out, storage)
+        yield _open_or_create(out, storage)
         return
     folder = Path(out)
     if not folder.exists():

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tokred_sci.datasets.layout import LAYOUT, brief
+from tokred_sci.datasets.layout import LAYOUT, brief, is_fault
 from tokred_sci.errors import InputError, StoreError, TokredError
 
 if TYPE_CHECKING:
@@ -177,7 +177,9 @@ def told(path: Place) -> Iterator[None]:
         raise StoreError(
             f"Expected to be the only writer of {path} (another one committed meanwhile): nothing was done, try again."
         ) from error
-    except Exception as error:  # of icechunk, zarr, json, the system: whatever it is, the store cannot be used
+    except BaseException as error:  # of icechunk, zarr, json, the system: whatever it is, the store cannot be used
+        if not is_fault(error):
+            raise
         raise StoreError(
             f"Could not work on the store {path} ({brief(error)}): what was committed before is "
             "intact; check the disk's space and permissions, or restore the store from a copy."

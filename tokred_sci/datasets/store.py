@@ -4,6 +4,7 @@ A store is an Icechunk repository (https://icechunk.io) that holds one Zarr v3 g
 writer at a time commits whole generations; a reader holds the generation it opened, whatever is written meanwhile.
 """
 
+import hashlib
 import os
 import shutil
 import uuid
@@ -394,7 +395,7 @@ def _commit(repository: "icechunk.Repository", path: Place, what: str, act: Any,
         act(group)
         records = group["records"].shape[0] if "records" in group else 0
         if session.has_uncommitted_changes:
-            session.commit(what, metadata={"tokred_sci": what, "records": records})
+            session.commit(what, metadata=note_of(what, int(records)))
 
 
 def _fill(group: Any, entries: Iterator[Entry], fingerprint: str, path: str) -> None:
@@ -495,12 +496,30 @@ def _open_store(
 
 def _generations(repository: "icechunk.Repository", path: Place) -> list[Generation]:
     with told(path):
-        history = [
-            Generation(state.id, state.written_at, str(state.metadata["tokred_sci"]), int(state.metadata["records"]))
-            for state in repository.ancestry(branch="main")
-            if "tokred_sci" in state.metadata
-        ]
-    return history[::-1]
+        states = list(repository.ancestry(branch="main"))
+        names = [repository.lookup_branch("main"), *(state.parent_id for state in states)]
+        if names != [*(state.id for state in states), None] or "tokred_sci" in states[-1].metadata:
+            raise StoreError(f"Expected the history of {path} as written (a snapshot of it is damaged): restore it.")
+        found = [_generation(state, path) for state in states[-2::-1]]
+    return [one for one in found if one is not None]
+
+
+def _generation(state: Any, path: Place) -> Generation | None:
+    """What a snapshot says of itself; None if it is a step on the way to a generation (see `ingest`)."""
+    note = state.metadata
+    if "tokred_sci" not in note and "job" in note:
+        return None
+    what, records, when = note["tokred_sci"], note["records"], note.get("when")
+    if "seal" in note and note != note_of(what, records, when):
+        raise StoreError(f"Expected the history of {path} as written (the seal of {state.id} is broken): restore it.")
+    return Generation(state.id, datetime.fromisoformat(when) if when else state.written_at, str(what), int(records))
+
+
+def note_of(what: str, records: int, when: str | None = None) -> dict[str, Any]:
+    """What a generation says of itself, sealed: Icechunk's snapshots have no check sum."""
+    when = when or datetime.now(UTC).isoformat()
+    seal = hashlib.sha256(f"{what} {records} {when}".encode()).hexdigest()[:16]
+    return {"tokred_sci": what, "records": records, "when": when, "seal": seal}
 
 
 def _choose(history: list[Generation], generation: int | str) -> str:
