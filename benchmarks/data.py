@@ -500,7 +500,9 @@ def run_all(args: argparse.Namespace, path: Path) -> None:
     lines = [line for line in read(path) if line["part"] not in args.only] if path.exists() else []
     for part in (bar := tqdm(args.only, unit="part", disable=None)):
         bar.set_description(part)
-        with tempfile.TemporaryDirectory(dir=args.scratch) as folder:
+        if args.scratch:
+        Path(args.scratch).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=args.scratch) as folder:
             for line in PARTS[part](Path(folder), args.quick):
                 line |= {"run": args.run, "load": os.getloadavg()[0], "met": None if args.quick else met(line)}
                 lines.append(line)
