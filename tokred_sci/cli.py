@@ -4,7 +4,7 @@ import json
 import platform
 import sys
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -116,6 +116,57 @@ def _pairs(texts: list[str] | None) -> dict[str, Any]:
     return pairs
 
 
+Settings = Annotated[list[str] | None, typer.Argument(help="Changes to it, as train.steps=100 model.dim=32.")]
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="A TOML file: what differs from the defaults of `RunConfig`.")],
+    settings: Settings = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; by default runs/NAME-OF-CONFIG.")] = None,
+    allow: Annotated[
+        list[str] | None, typer.Option(help="What may differ from the run that is resumed: config, code, data.")
+    ] = None,
+) -> None:
+    """Train and measure what a config says. Called again after it was stopped or killed, it goes on where it was."""
+    from tokred_sci.run import RunConfig, run
+    from tokred_sci.training.config import read_config
+
+    folder = out or Path("runs") / config.stem
+    told = run(read_config(RunConfig, config, settings or []), folder, tuple(allow or ()))
+    if told:  # the first process tells
+        typer.echo(_scores(told) + f"\n{folder}")
+
+
+@app.command()
+def evaluate(run: Annotated[Path, typer.Argument(help="Folder of a finished run.")]) -> None:
+    """Measure the model of a run once more, on every record of its validation and test parts."""
+    from tokred_sci.run import evaluate as measure
+
+    typer.echo(_scores(measure(run)))
+
+
+@app.command()
+def sweep(
+    config: Annotated[Path, typer.Argument(help="The config that all runs share.")],
+    settings: Annotated[list[str], typer.Argument(help="What differs, as model.dim=16,32 seed=0,1,2.")],
+    out: Annotated[Path | None, typer.Option(help="Folder of the runs; by default runs/NAME-OF-CONFIG-sweep.")] = None,
+) -> None:
+    """Run all combinations of some settings, go on with those begun, and write one table; exit code 1 if one failed."""
+    from tokred_sci.run import sweep as run_all
+
+    folder = out or Path("runs") / f"{config.stem}-sweep"
+    rows = run_all(config, settings, folder)
+    typer.echo((folder / "sweep.csv").read_text(), nl=False)
+    if any("error" in row for row in rows):
+        raise typer.Exit(1)
+
+
+def _scores(told: Mapping[str, Any]) -> str:
+    rows = [(part, name, value) for part in ("valid", "test") for name, value in told.get(part, {}).items()]
+    return "\n".join(f"{part:6} {name:20} {value:.4f}" for part, name, value in rows)
+
+
 @data_app.command("list")
 def list_sets(domain: Annotated[Domain | None, typer.Argument(help="Only those of one domain.")] = None) -> None:
     """The public datasets that are known by name."""
@@ -195,6 +246,7 @@ def versions(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] =
         "scikit-learn",
         "scipy",
         "numpy",
+        "accelerate",
         "zarr",
         "icechunk",
         "safetensors",

@@ -1,0 +1,178 @@
+"""Every task on its sample, from a config file to a measured model; resumed, fine-tuned, swept, measured again."""
+
+import csv
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tokred_sci.datasets.layout import Entry
+from tokred_sci.datasets.store import write_tokens
+from tokred_sci.errors import InputError
+from tokred_sci.experiment import Model, ModelConfig, Reduce
+from tokred_sci.run import DataConfig, RunConfig, evaluate, load_fitting, prepare, run, sweep
+from tokred_sci.training.config import TrainConfig, read_config, write_config
+
+TINY = dict(dim=16, depth=2, heads=2, reduce=(Reduce(0, "links", 0.5),))
+TRAIN = TrainConfig(steps=4, batch=4, warm_up=1, budgets=(1.0, 0.5), learning_rate=5e-3)
+POINTS = {"tokens": 16, "neighbours": 16, "method": "curve"}
+TASKS = {
+    "dna: classify": ("sample:dna", {"patch": 32}, "classify", {"length": 1024}, "mcc"),
+    "dna: per-element": ("sample:dna", {"patch": 16}, "per-element", {"length": 512}, "macro_f1"),
+    "dna: reconstruct": ("sample:dna", {"patch": 16, "compact": True}, "reconstruct", {"length": 512}, "accuracy"),
+    "points: classify": ("sample:points", POINTS, "classify", {}, "accuracy"),
+    "points: per-element": ("sample:points", POINTS, "per-element", {"length": 256}, "miou"),
+    "points: reconstruct": ("sample:points", POINTS, "reconstruct", {"length": 256}, "mse"),
+    "series: classify": ("sample:series", {"patch": 32}, "classify", {}, "macro_f1"),
+    "series: per-element": ("sample:series", {"patch": 16}, "per-element", {}, "miou"),
+    "series: reconstruct": ("sample:series", {"patch": 16}, "reconstruct", {"length": 256}, "mae"),
+    "series: forecast": ("sample:series", {"patch": 16}, "forecast", {"context": 128, "stride": 256}, "mae_in_units"),
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_pictures(monkeypatch):
+    monkeypatch.setattr("tokred_sci.training.loop.draw_curves", lambda *drawn: b"")
+
+
+def make(name: str, **model) -> RunConfig:
+    source, tokenizer, head, data, _ = TASKS[name]
+    outputs = 16 if head == "forecast" else 2
+    config = ModelConfig(source[7:], tokenizer, head, outputs, **{**TINY, **model})
+    return RunConfig(DataConfig(source, most=12, **data), config, TRAIN)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_task_trains_on_its_sample(tmp_path, name):
+    told = run(make(name), tmp_path, progress=False)
+    metric = TASKS[name][-1]
+    assert {f"{metric}@1", f"{metric}@0.5"} <= set(told["test"])
+    assert told["metrics"] == told["valid"] and all(np.isfinite(list(told["test"].values())))
+    names = {"metrics.json", "config.toml", "log.csv", "curves.png", "model", "checkpoints"}
+    assert names <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_learned_groups_train_at_every_budget(tmp_path):
+    config = make("series: classify", reduce=(Reduce(0, "soft", 0.5), Reduce(1, "links", 8)))
+    before = Model(prepare(config).config.model).encoder.blocks[0].learned.state_dict()
+    told = run(config, tmp_path, progress=False)
+    after = Model.from_pretrained(tmp_path / "model").encoder.blocks[0].learned.state_dict()
+    assert "mcc@0.5" in told["test"] and any(not before[name].equal(after[name]) for name in before)
+
+
+def test_a_run_is_measured_again_and_resumed_and_another_config_is_refused(tmp_path):
+    config = make("series: classify")
+    told = run(config, tmp_path, progress=False)
+    again = evaluate(tmp_path)
+    assert again == {"valid": told["valid"], "test": told["test"]}
+    read = read_config(RunConfig, tmp_path / "config.toml")
+    assert read == prepare(config).config and read.model.outputs == 7 and read.model.tokenizer["in_channels"] == 6
+    assert run(config, tmp_path, progress=False)["test"] == told["test"]
+    other = replace(config, data=replace(config.data, most=10))
+    with pytest.raises(InputError, match=r"\n  data.most: 12 -> 10\n"):
+        run(other, tmp_path, progress=False)
+    assert read_config(RunConfig, tmp_path / "config.toml") == read
+
+
+def test_every_record_of_a_part_is_measured_in_order():
+    prepared = prepare(make("series: classify"))
+    assert [len(store) for store in prepared.stores.values()] == [12, 12, 12]
+    groups = prepare(replace(make("series: classify"), data=DataConfig("sample:series"))).stores
+    assert sum(map(len, groups.values())) == 140
+
+
+def test_fine_tuning_loads_what_fits_and_says_what_does_not(tmp_path, caplog):
+    first = make("dna: reconstruct")
+    run(first, tmp_path / "first", progress=False)
+    second = make("dna: per-element")
+    second = replace(second, model=replace(second.model, tokenizer={"patch": 16, "compact": True}, outputs=3))
+    model = Model(second.model)
+    left = load_fitting(model, tmp_path / "first")
+    assert left == ["head.out.weight", "head.out.bias"]
+    assert "new: head.out.weight, head.out.bias" in caplog.text
+    told = run(replace(second, init=str(tmp_path / "first")), tmp_path / "second", progress=False)
+    assert told["steps"] == 4
+    with pytest.raises(InputError, match="none that fit"):
+        load_fitting(Model(ModelConfig("series", dim=8, heads=2, depth=1)), tmp_path / "first")
+
+
+def test_a_sweep_runs_all_once_and_writes_one_table(tmp_path, monkeypatch):
+    write_config(make("series: classify"), tmp_path / "config.toml")
+    rows = sweep(tmp_path / "config.toml", ["model.dim=8,9,16", "seed=0,1"], tmp_path / "out", progress=False)
+    assert len(rows) == 6 and ["error" in row for row in rows] == [False, False, True, True, False, False]
+    with (tmp_path / "out" / "sweep.csv").open(newline="") as stream:
+        table = list(csv.DictReader(stream))
+    assert [row["seed"] for row in table] == ["0", "1"] * 3 and float(table[0]["test_accuracy@1"]) >= 0
+    monkeypatch.setattr("tokred_sci.run.fit", lambda *a, **b: pytest.fail("it was finished"))
+    again = sweep(tmp_path / "config.toml", ["model.dim=8,16", "seed=0,1"], tmp_path / "out", progress=False)
+    assert again == [row for row in rows if "error" not in row]
+
+
+def test_token_stores_and_files_are_trained_on(tmp_path):
+    config = ModelConfig("dna", {"patch": 4}, **TINY)
+    model = Model(config)
+    words = [("AT" if label else "GC") * 20 for label in (0, 1) * 6]
+    entries = [Entry(model.tokenize(word), place % 2) for place, word in enumerate(words)]
+    for part in ("train", "test"):
+        write_tokens(tmp_path / part, entries, model.tokenizer.fingerprint)
+    data = DataConfig(str(tmp_path / "train"), test=str(tmp_path / "test"))
+    told = run(RunConfig(data, config, replace(TRAIN, steps=20)), tmp_path / "run", progress=False)
+    assert told["test"]["accuracy@1"] == 1 and told["valid"] if "valid" in told else told["metrics"] == {}
+    fasta = tmp_path / "some.fa"
+    fasta.write_text(">one\n" + "ACGT" * 60 + "\n")
+    bases = replace(config, head="reconstruct", outputs=4)
+    told = run(RunConfig(DataConfig(str(fasta), length=20), bases, TRAIN), tmp_path / "bases", progress=False)
+    assert json.loads((tmp_path / "bases" / "metrics.json").read_text())["finished"]
+
+
+def test_one_long_series_is_cut_in_time_and_each_step_of_a_part_is_foretold(tmp_path):
+    path = tmp_path / "long.csv"
+    steps = np.arange(400)
+    path.write_text("a,b\n" + "".join(f"{np.sin(i / 5):.5f},{i % 7}.5\n" for i in steps))
+    for channels, per in (("mix", 1), ("independent", 2)):
+        model = ModelConfig("series", {"patch": 8, "channels": channels}, "forecast", 10, **TINY)
+        config = RunConfig(DataConfig(str(path), context=40), model, TRAIN)
+        prepared = prepare(config)
+        counts = {part: len(store) for part, store in prepared.stores.items()}
+        assert counts == {"train": (280 - 49) * per, "valid": (40 - 9) * per, "test": (80 - 9) * per}
+    told = run(config, tmp_path / "run", progress=False)
+    assert told["test"]["mae_in_units@1"] > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(data=DataConfig("sample:plants")), "'dna', 'points' or 'series'"),
+        (dict(data=DataConfig("gue/tf9")), "did you mean 'gue/tf4'"),
+        (dict(data=DataConfig("sample:points", length=128)), "model.domain = 'points'"),
+        (dict(train=replace(TRAIN, length_warm_up=3), model=make("series: forecast").model), "no 'length_warm_up'"),
+        (dict(model=replace(make("series: forecast").model, domain="dna", tokenizer={})), "model.domain = 'series'"),
+        (dict(data=DataConfig("sample:series", context=5000), model=make("series: forecast").model), "at least 5000"),
+    ],
+)
+def test_what_does_not_fit_is_refused(tmp_path, change, message):
+    with pytest.raises(InputError, match=message):
+        run(replace(make("dna: per-element"), **change), tmp_path / "run", progress=False)
+
+
+def test_the_commands_train_measure_and_say_what_is_wrong(tmp_path, monkeypatch, capfd):
+    from tokred_sci import cli
+
+    def tokred(*arguments) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["tokred", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return end.value.code or 0, *capfd.readouterr()
+
+    write_config(make("series: classify"), tmp_path / "config.toml")
+    trained = tokred("train", tmp_path / "config.toml", "train.steps=3", "--out", tmp_path / "out")
+    assert trained[0] == 0 and "test   mcc@0.5" in trained[1]
+    code, out, _ = tokred("evaluate", tmp_path / "out")
+    assert code == 0 and out.splitlines() == trained[1].splitlines()[:-1]
+    code, _, error = tokred("train", tmp_path / "config.toml", "train.steps=4", "--out", tmp_path / "out")
+    assert code == 1 and "train.steps: 3 -> 4" in error
+    code, _, error = tokred("train", tmp_path / "config.toml", "train.stepz=4")
+    assert code == 1 and "did you mean 'steps'" in error
+    code, out, _ = tokred("sweep", tmp_path / "config.toml", "seed=0", "--out", tmp_path / "sweep")
+    assert code == 0 and out.startswith("seed,valid_accuracy@1")

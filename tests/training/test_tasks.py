@@ -1,0 +1,95 @@
+"""Content, hiding and answers of tasks, on tokens that fit in the head."""
+
+import numpy as np
+import pytest
+import torch
+
+from tokred_sci.datasets.layout import Entry
+from tokred_sci.datasets.loader import IGNORE, MemoryStore, TokenLoader
+from tokred_sci.errors import InputError
+from tokred_sci.tokenizers.dna import DNATokenizer
+from tokred_sci.tokenizers.points import PointTokenizer
+from tokred_sci.tokenizers.series import SeriesTokenizer
+from tokred_sci.tokens import stack
+from tokred_sci.training.metrics import classification, collect, regression
+from tokred_sci.training.tasks import Reconstruct, content_of, empty, hide, rank_in_token, shorten
+
+
+@pytest.mark.parametrize("compact", [False, True])
+def test_the_content_of_dna_is_its_bases_where_they_are(compact):
+    tokenizer = DNATokenizer(4, compact=compact)
+    tokens = stack([tokenizer("ACGTTGCANC"), tokenizer("GGA")])
+    places, content, known = content_of(tokens, tokenizer)
+    assert content[0, known[0]].argmax(-1).tolist() == [0, 1, 2, 3, 3, 2, 1, 0, 1]
+    assert known.tolist()[1] == [True] * 3 + [False] * 7 and not known[0, 8]
+    assert places[0, :, 0].tolist() == list(range(10))
+
+
+@pytest.mark.parametrize("stride", [None, 2])
+def test_the_content_of_series_is_their_values(stride):
+    tokenizer = SeriesTokenizer(3, stride, "none", in_channels=2)
+    values = np.arange(16.0).reshape(2, 8)
+    values[1, 4] = np.nan
+    tokens = tokenizer(values)
+    places, content, known = content_of(tokens, tokenizer)
+    assert known.tolist() == [[True] * 4 + [False] + [True] * 3]
+    assert content[0, known[0]].T.tolist() == np.delete(values, 4, 1).tolist()
+    if stride is None:
+        assert places[0, :, 0].tolist() == list(range(8))
+
+
+def test_the_content_of_points_is_what_lies_behind_their_places():
+    cloud = np.random.default_rng(0).normal(size=(50, 5)).astype(np.float32)
+    tokenizer = PointTokenizer(10, 20, channels=5)
+    places, content, known = content_of(tokenizer(cloud), tokenizer)
+    assert bool(known.all())
+    np.testing.assert_allclose(places[0], cloud[:, :3], atol=1e-6)
+    np.testing.assert_array_equal(content[0], cloud[:, 3:])
+    with pytest.raises(InputError, match="beyond x, y, z"):
+        Reconstruct(PointTokenizer(10, 20))
+
+
+def test_only_real_tokens_are_hidden_and_only_their_content_goes():
+    tokenizer = SeriesTokenizer(2, in_channels=1)
+    tokens = stack([tokenizer(np.arange(20.0)), tokenizer(np.arange(7.0))])
+    torch.manual_seed(0)
+    hidden = hide(tokens, 0.3)
+    assert hidden.sum(1).tolist() == [3, 2] and not bool((hidden & ~tokens.mask).any())
+    left = empty(tokens, hidden, tokenizer).features
+    assert bool((left[hidden][:, :-2] == 0).all())
+    assert torch.equal(left[hidden][:, -2:], tokens.features[hidden][:, -2:])
+    assert torch.equal(left[~hidden], tokens.features[~hidden])
+
+
+def test_what_is_cut_off_is_not_asked():
+    tokenizer = DNATokenizer(4)
+    entries = [Entry(tokenizer(word), targets=np.ones(len(word), np.int64)) for word in ("ACGT" * 4, "ACGTAC")]
+    (batch,) = TokenLoader(MemoryStore(entries), 2, shuffle=False)
+    cut = shorten(batch, 0.25)
+    assert cut.tokens.features.shape[1] == 1
+    assert (cut.targets != IGNORE).sum(1).tolist() == [4, 4]
+    assert torch.equal(cut.targets != IGNORE, cut.tokens.source >= 0)
+    assert rank_in_token(batch.tokens)[1].tolist()[:8] == [0, 1, 2, 3, 0, 1, 0, 0]
+
+
+def test_metrics_agree_with_what_can_be_counted():
+    truth, guess = np.array([0, 1, 2, 2, IGNORE]), np.array([0, 2, 2, 2, 1])
+    scores = classification(truth, guess)
+    assert scores["accuracy"] == scores["micro_f1"] == 0.75
+    assert scores["macro_f1"] == pytest.approx((1 + 0 + 0.8) / 3)
+    assert scores["miou"] == pytest.approx((1 + 0 + 2 / 3) / 3)
+    assert classification(np.zeros(3, int), np.zeros(3, int))["mcc"] == 0
+    assert regression(np.array([1.0, np.nan]), np.array([3.0, 1.0])) == {"mse": 4.0, "mae": 2.0}
+
+
+def test_no_answers_are_refused():
+    with pytest.raises(InputError, match="as many answers as questions"):
+        classification(np.zeros(3, int), np.zeros(2, int))
+    with pytest.raises(InputError, match="at least one"):
+        regression(np.array([np.nan]), np.array([1.0]))
+    with pytest.raises(InputError, match="at least one batch"):
+        collect(torch.nn.Linear(1, 1), [], lambda model, batch: (np.zeros(1), np.zeros(1)))
+    with pytest.raises(InputError, match="hidden tokens"):
+        Reconstruct(DNATokenizer(4), 0.0)
+    with pytest.raises(InputError, match="DNA in patches"):
+        Reconstruct(DNATokenizer(4, "kmer"))
