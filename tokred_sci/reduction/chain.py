@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tokred_sci.errors import InputError
 from tokred_sci.reduction.rounds import in_rounds, join
-from tokred_sci.reduction.rows import Keep, Rows, best, dots, unit
+from tokred_sci.reduction.rows import Keep, Rows, best, dots
 from tokred_sci.tokens import Grouping, Tokens
 
 
@@ -184,12 +184,11 @@ def _join_near(x: Tensor, counts: Tensor, target: Tensor, full: bool, width: int
     count = x.shape[1] // 2
     leave, stay = x[:, 1::2], x[:, ::2]
     reach = range(1 - width, 1 if causal else 1 + width)
-    shifts = torch.tensor(reach, device=x.device)
-    band = _band(leave, unit(stay), -reach[0], reach[-1]) if width > 2 else _shifted(leave, stay, reach)
-    own = torch.arange(count, device=x.device)
-    last = (counts - 1).clamp(min=0) // 2
-    real = (shifts >= -own[:, None]) & (shifts <= last[:, None, None] - own[:, None])
-    value, place = band.masked_fill(~real, -torch.inf).max(-1)
+    band = _scaled_band(leave, stay, reach) if width > 2 else _shifted(leave, stay, reach)
+    own, last = torch.arange(count, device=x.device), (counts - 1).clamp(min=0) // 2
+    places = torch.arange(reach[0], count + reach[-1], device=x.device)
+    there = torch.where((places >= 0) & (places <= last[:, None]), 0.0, -torch.inf).to(x)
+    value, place = band.add_(there.unfold(1, len(reach), 1)).max(-1)
     lengths = torch.linalg.vector_norm(leave, dim=2)  # changes no choice of partner, only which pairs come first
     value = value / torch.where(lengths > 0, lengths, 1)
     return join(x.shape[1], (2 * own + 1).expand_as(place), value, 2 * (own + reach[0] + place), counts, target)
@@ -215,8 +214,18 @@ def _shifted(leave: Tensor, stay: Tensor, shifts: range) -> Tensor:
     return torch.stack(columns, -1)
 
 
+def _scaled_band(leave: Tensor, stay: Tensor, shifts: range) -> Tensor:
+    """What `_shifted` gives, from one product of blocks."""
+    before, after = -shifts[0], shifts[-1]
+    lengths = torch.linalg.vector_norm(stay, dim=2)[:, : leave.shape[1] + after]
+    lengths = F.pad(
+        torch.where(lengths > 0, lengths, 1), (before, leave.shape[1] + after - lengths.shape[1]), value=1.0
+    )
+    return _band(leave, stay, before, after) / lengths.unfold(1, len(shifts), 1)
+
+
 def _band(leave: Tensor, stay: Tensor, before: int, after: int) -> Tensor:
-    """The same for shifts from -before to after: blocks of `leave` against overlapping blocks of `stay`.
+    """Products of token i of `leave` with tokens i - before to i + after of `stay`: blocks against overlapping blocks.
 
     The product of a block of s tokens with the s + before + after around it holds the band as its diagonals.
     """
@@ -227,9 +236,19 @@ def _band(leave: Tensor, stay: Tensor, before: int, after: int) -> Tensor:
     if number * size > count:
         leave = F.pad(leave, (0, 0, 0, number * size - count))
     leave = leave.unflatten(1, (number, size))
-    stay = F.pad(stay, (0, 0, before, (number - 1) * size + span - before - stay.shape[1]))
+    stay = _padded(stay, before, (number - 1) * size + span)
     scores = leave @ stay.unfold(1, span, size)  # B number size span
     diagonals = scores.contiguous().as_strided(
         (batch, number, size, before + after + 1), (number * size * span, size * span, span + 1, 1)
     )
     return diagonals.flatten(1, 2)[:, :count]
+
+
+def _padded(x: Tensor, before: int, length: int) -> Tensor:
+    """(B, N, D), or its start, with so many zeros before it, and zeros after it up to this length: written once."""
+    x = x[:, : length - before]
+    zeros = (
+        x.new_zeros(x.shape[0], before, x.shape[2]),
+        x.new_zeros(x.shape[0], length - before - x.shape[1], x.shape[2]),
+    )
+    return torch.cat([zeros[0], x, zeros[1]], 1)
