@@ -11,7 +11,8 @@ from tokred_sci.datasets.layout import Entry
 from tokred_sci.datasets.store import write_tokens
 from tokred_sci.errors import InputError
 from tokred_sci.experiment import Model, ModelConfig, Reduce
-from tokred_sci.run import DataConfig, RunConfig, evaluate, load_fitting, prepare, run, sweep
+from tokred_sci.prepare import DataConfig, RunConfig, prepare
+from tokred_sci.run import evaluate, load_fitting, run, sweep
 from tokred_sci.training.config import TrainConfig, read_config, write_config
 
 TINY = dict(dim=16, depth=2, heads=2, reduce=(Reduce(0, "links", 0.5),))

@@ -129,7 +129,8 @@ def train(
     ] = None,
 ) -> None:
     """Train and measure what a config says. Called again after it was stopped or killed, it goes on where it was."""
-    from tokred_sci.run import RunConfig, run
+    from tokred_sci.prepare import RunConfig
+    from tokred_sci.run import run
     from tokred_sci.training.config import read_config
 
     folder = out or Path("runs") / config.stem

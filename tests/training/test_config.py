@@ -6,7 +6,7 @@ import pytest
 
 from tokred_sci.errors import FileError, InputError
 from tokred_sci.experiment import ModelConfig, Reduce
-from tokred_sci.run import DataConfig, RunConfig
+from tokred_sci.prepare import DataConfig, RunConfig
 from tokred_sci.training.config import TrainConfig, read_config, write_config
 
 RUN = RunConfig(
