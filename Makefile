@@ -16,7 +16,7 @@ test: lint
 
 reliability: .venv/ready
 	$(BIN)/python scripts/reliability.py
-	$(BIN)/python scripts/reliability_training.py --kills 50
+	$(BIN)/python scripts/reliability_training.py --kills 50 --into docs/reliability.md
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -129,6 +129,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--damage", type=int, help="checkpoints damaged (kills + 10)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--into", type=Path, help="page whose section on training is written anew")
     args = parser.parse_args()
     args.damage = args.kills + 10 if args.damage is None else args.damage
     torch.set_num_threads(1)
@@ -148,7 +149,11 @@ def main() -> int:
             wrong += found["wrong"]
             cells = [name, sum(found.values()), found["good"] + found["harmless"], found["detected"]]
             rows.append(f"| {' | '.join(map(str, cells))} | **{found['wrong']}** |")
-    print(_section(rows, args, time.perf_counter() - begin))
+    section = _section(rows, args, time.perf_counter() - begin)
+    print(section)
+    if args.into:
+        page = args.into.read_text().partition("## What happens to training")[0].rstrip()
+        args.into.write_text(f"{page}\n\n{section}\n")
     return 1 if wrong else 0
 
 

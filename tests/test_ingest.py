@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from tokred_sci import ingest
-from tokred_sci.datasets import layout
+from tokred_sci.datasets import layout, read
 from tokred_sci.datasets.store import generations, read_tokens, verify_tokens
 from tokred_sci.errors import FileError, InputError, StoreError
 from tokred_sci.ingest import drop_unfinished, tokenize_files, tokenizer_for
@@ -253,6 +253,19 @@ def test_a_cloud_is_tokenized_once(tmp_path, monkeypatch):
     monkeypatch.setattr(PointTokenizer, "__call__", lambda self, cloud: points.append(len(cloud)) or call(self, cloud))
     run([tmp_path / "a.npy"], tmp_path / "store", PointTokenizer(method="runs"))
     assert sum(points) < 2 * 5000 and points[-1] == 5000
+
+
+def test_a_real_genome_comes_back_bit_for_bit(tmp_path):
+    data = Path(os.environ.get("TOKRED_DATA") or Path(__file__).resolve().parents[1].parent / "shared" / "data")
+    path = data / "genomics" / "genomes" / "NC_000913.gbk.gz"
+    if not path.is_file():
+        pytest.skip(f"no {path}: set TOKRED_DATA to the folder of public data")
+    records, labels = read(path)
+    store = run([path], tmp_path / "store")
+    assert "".join(TOKENIZER.detokenize(tokens) for tokens in store) == records[0]
+    assert np.array_equal(torch.cat([entry.targets for entry in store.entries(range(len(store)))]), labels[0])
+    size = sum(file.stat().st_size for file in (tmp_path / "store").rglob("*") if file.is_file())
+    assert size * 8 / len(records[0]) < 2.1  # bits a base, labels and all
 
 
 def test_labels_per_record_and_per_element_go_along(tmp_path):
