@@ -501,8 +501,8 @@ def run_all(args: argparse.Namespace, path: Path) -> None:
     for part in (bar := tqdm(args.only, unit="part", disable=None)):
         bar.set_description(part)
         if args.scratch:
-        Path(args.scratch).mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=args.scratch) as folder:
+            Path(args.scratch).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=args.scratch) as folder:
             for line in PARTS[part](Path(folder), args.quick):
                 line |= {"run": args.run, "load": os.getloadavg()[0], "met": None if args.quick else met(line)}
                 lines.append(line)
