@@ -177,3 +177,13 @@ def test_the_commands_train_measure_and_say_what_is_wrong(tmp_path, monkeypatch,
     assert code == 1 and "did you mean 'steps'" in error
     code, out, _ = tokred("sweep", tmp_path / "config.toml", "seed=0", "--out", tmp_path / "sweep")
     assert code == 0 and out.startswith("seed,valid_accuracy@1")
+
+
+def test_strands_are_read_where_dna_is_classified_else_refused(tmp_path):
+    model = ModelConfig("dna", {"patch": 32}, **TINY)
+    told = run(
+        RunConfig(DataConfig("sample:dna", length=1024, most=16), model, TRAIN, strands=True), tmp_path, progress=False
+    )
+    assert 0 <= told["test"]["accuracy"] <= 1
+    with pytest.raises(InputError, match="'strands' where the task is to classify dna"):
+        prepare(RunConfig(DataConfig("sample:series"), ModelConfig("series", {"patch": 32}), strands=True))

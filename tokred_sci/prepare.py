@@ -71,6 +71,7 @@ class RunConfig:
         model: `outputs`, and the channels of its tokenizer, are those of the data where these say so.
         train: how.
         hidden: "reconstruct": share of the tokens that are hidden.
+        strands: "classify" of DNA: the class is that of both strands; see `tokred_sci.training.tasks.Classify`.
         init: folder of a model, or of a run, to start from: what fits is loaded, what does not is said.
     """
 
@@ -78,6 +79,7 @@ class RunConfig:
     model: ModelConfig
     train: TrainConfig = field(default_factory=TrainConfig)
     hidden: float = 0.3
+    strands: bool = False
     init: str = ""
 
 
@@ -121,9 +123,12 @@ def prepare(config: RunConfig) -> Prepared:
 
 
 def _task(config: RunConfig, tokenizer: Any, spread: np.ndarray | None = None) -> tasks.Task:
+    what = f"{config.model.head} {config.model.domain}"
+    if config.strands and what != "classify dna":
+        raise InputError(f"Expected 'strands' where the task is to classify dna (got {what}): leave it out.")
     match config.model.head:
         case "classify":
-            return tasks.Classify()
+            return tasks.Classify(tokenizer.reverse_complement if config.strands else None)
         case "per-element":
             return tasks.LabelElements()
         case "forecast":

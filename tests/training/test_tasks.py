@@ -5,14 +5,15 @@ import pytest
 import torch
 
 from tokred_sci.datasets.layout import Entry
-from tokred_sci.datasets.loader import IGNORE, MemoryStore, TokenLoader
+from tokred_sci.datasets.loader import IGNORE, Batch, MemoryStore, TokenLoader
 from tokred_sci.errors import InputError
-from tokred_sci.tokenizers.dna import DNATokenizer
+from tokred_sci.experiment import Model, ModelConfig
+from tokred_sci.tokenizers.dna import DNATokenizer, reverse_complement
 from tokred_sci.tokenizers.points import PointTokenizer
 from tokred_sci.tokenizers.series import SeriesTokenizer
 from tokred_sci.tokens import stack
 from tokred_sci.training.metrics import classification, collect, regression
-from tokred_sci.training.tasks import Reconstruct, content_of, empty, hide, rank_in_token, shorten
+from tokred_sci.training.tasks import Classify, Reconstruct, content_of, empty, hide, rank_in_token, shorten
 
 
 @pytest.mark.parametrize("compact", [False, True])
@@ -93,3 +94,20 @@ def test_no_answers_are_refused():
         Reconstruct(DNATokenizer(4), 0.0)
     with pytest.raises(InputError, match="DNA in patches"):
         Reconstruct(DNATokenizer(4, "kmer"))
+
+
+@pytest.mark.parametrize("compact", [False, True])
+def test_both_strands_of_a_record_get_one_answer(compact):
+    tokenizer = DNATokenizer(4, compact=compact)
+    model = Model(ModelConfig("dna", {"patch": 4, "compact": compact}, dim=8, depth=1, heads=2, outputs=3))
+    task = Classify(tokenizer.reverse_complement)
+    texts = ["".join(np.random.default_rng(i).choice(list("ACGT"), 9 + i)) for i in range(6)]
+    here, there = (
+        Batch(stack([tokenizer(text) for text in each]), torch.tensor([0, 1, 2] * 2), None, torch.arange(6))
+        for each in (texts, [reverse_complement(text) for text in texts])
+    )
+    with torch.no_grad():
+        assert np.array_equal(task.answer(model, here)[1], task.answer(model, there)[1])
+        either = {float(Classify().loss(model, batch.take([0])).total) for batch in (here, there)}
+        seen = {float(task.loss(model, here.take([0])).total) for _ in range(20)}
+    np.testing.assert_allclose(sorted(seen), sorted(either), rtol=1e-5)

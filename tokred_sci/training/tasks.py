@@ -1,5 +1,6 @@
 """What a model is trained for: for each task the loss of a batch as a sum and a count, and its answers for metrics."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -40,15 +41,29 @@ class Task(Protocol):
     def score(self, truth: list[np.ndarray], guess: list[np.ndarray]) -> dict[str, float]: ...
 
 
+@dataclass(frozen=True)
 class Classify:
-    """One class for each record: `labels` (B,)."""
+    """One class for each record: `labels` (B,).
+
+    Args:
+        other: the same records read the other way, `tokenizer.reverse_complement` for DNA whose class is that of both
+            strands: training reads every record from a random end, answers are the mean of both.
+    """
+
+    other: Callable[[Tokens], Tokens] | None = None
 
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
-        labels = _given(batch.labels, "labels").long()
-        return Loss(F.cross_entropy(model(batch.tokens), labels, reduction="sum"), torch.tensor(float(len(labels))))
+        labels, tokens = _given(batch.labels, "labels").long(), batch.tokens
+        if self.other is not None:
+            turn = torch.rand(len(labels), 1, 1).to(labels.device) < 0.5
+            tokens = replace(tokens, features=torch.where(turn, self.other(tokens).features, tokens.features))
+        return Loss(F.cross_entropy(model(tokens), labels, reduction="sum"), torch.tensor(float(len(labels))))
 
     def answer(self, model: nn.Module, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
-        return _numpy(_given(batch.labels, "labels")), _numpy(model(batch.tokens).argmax(1))
+        guess = model(batch.tokens).softmax(1)
+        if self.other is not None:
+            guess = guess + model(self.other(batch.tokens)).softmax(1)
+        return _numpy(_given(batch.labels, "labels")), _numpy(guess.argmax(1))
 
     def score(self, truth: list[np.ndarray], guess: list[np.ndarray]) -> dict[str, float]:
         return classification(np.concatenate(truth), np.concatenate(guess))
