@@ -184,6 +184,6 @@ def test_strands_are_read_where_dna_is_classified_else_refused(tmp_path):
     told = run(
         RunConfig(DataConfig("sample:dna", length=1024, most=16), model, TRAIN, strands=True), tmp_path, progress=False
     )
-    assert 0 <= told["test"]["accuracy"] <= 1
+    assert 0 <= told["test"]["accuracy@1"] <= 1
     with pytest.raises(InputError, match="'strands' where the task is to classify dna"):
         prepare(RunConfig(DataConfig("sample:series"), ModelConfig("series", {"patch": 32}), strands=True))
