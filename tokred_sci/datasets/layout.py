@@ -134,6 +134,7 @@ def create_arrays(group: Any, kind: Kind) -> None:
     beside: dict[str, tuple[str, tuple[int, ...]]] = {"records": ("int64", (len(TABLE),))}
     if kind.label:
         beside["labels"] = (kind.label, kind.row)
+    codecs = [zarr.codecs.BloscCodec(cname="zstd", clevel=LEVEL, shuffle="bitshuffle"), zarr.codecs.Crc32cCodec()]
     of_tokens = chunk_rows(kind.features, (kind.dim,)) * CHUNKS
     for name, (dtype, trailing) in (flat | beside).items():
         width, rows = tuple(max(1, length) for length in trailing), chunk_rows(dtype, trailing)
@@ -146,7 +147,7 @@ def create_arrays(group: Any, kind: Kind) -> None:
             shards=(shard, *width) if name in flat else None,
             dtype=dtype,
             dimension_names=[_AXES.get(name, name), *(f"{name}_{axis}" for axis in range(len(trailing)))],
-            compressors=[zarr.codecs.BloscCodec(cname="zstd", clevel=LEVEL, shuffle="bitshuffle"), zarr.codecs.Crc32cCodec()],
+            compressors=codecs,
             fill_value=lost(dtype) if name in beside or name == "name" else 0,  # no UTF-8 has the byte 255
             config={"write_empty_chunks": True},  # a chunk of zeros is written too: a missing one is damage
         )
