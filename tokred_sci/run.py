@@ -6,7 +6,7 @@ tokred train config.toml train.seed=1 --out runs/one      tokred evaluate runs/o
 import csv
 import io
 import json
-import logging
+import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -26,9 +26,6 @@ from tokred_sci.training.config import difference, read_config, write_config
 from tokred_sci.training.loop import fit
 from tokred_sci.training.metrics import collect
 from tokred_sci.training.processes import Processes
-
-log = logging.getLogger(__name__)
-
 
 SHORT = {"seed": ("train.seed", "model.seed")}
 
@@ -53,6 +50,9 @@ def run(config: RunConfig, folder: str | Path, allow: tuple[str, ...] = (), prog
 
     Example:
         >>> import tempfile
+        >>> from tokred_sci.experiment import ModelConfig
+        >>> from tokred_sci.prepare import DataConfig
+        >>> from tokred_sci.training.config import TrainConfig
         >>> model = ModelConfig("series", {"patch": 32}, dim=8, depth=1, heads=2)
         >>> config = RunConfig(DataConfig("sample:series", most=16), model, TrainConfig(steps=4, batch=4))
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -198,14 +198,12 @@ def load_fitting(model: Model, folder: str | Path) -> list[str]:
         raise InputError(f"Expected a model in {folder} that has weights in common with this one (got none that fit).")
     model.load_state_dict({**mine, **fits})
     left = [name for name in mine if name not in fits]
-    log.warning(
-        "From %s: %d of %d weights loaded; new: %s; not used: %s.",
-        folder,
-        len(fits),
-        len(mine),
-        ", ".join(left) or "none",
-        ", ".join(name for name in theirs if name not in fits) or "none",
-    )
+    unused = ", ".join(name for name in theirs if name not in fits) or "none"
+    _say(f"{len(fits)} of {len(mine)} weights from {folder}; new: {', '.join(left) or 'none'}; not used: {unused}.")
     if model.tokenizer.fingerprint != given.tokenizer.fingerprint:
-        log.warning("The model in %s was trained on tokens of another tokenizer: %r.", folder, given.tokenizer)
+        _say(f"The model in {folder} was trained on tokens of another tokenizer: {given.tokenizer!r}.")
     return left
+
+
+def _say(text: str) -> None:
+    warnings.warn(text, UserWarning, stacklevel=3)
