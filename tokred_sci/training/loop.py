@@ -591,7 +591,7 @@ class _Drawn:
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        raise NotImplementedError
+        """There is nothing to go on from: `train` keeps no checkpoints."""
 
 
 def train(
