@@ -2,7 +2,11 @@
 
 import csv
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -188,3 +192,15 @@ def test_strands_are_read_where_dna_is_classified_else_refused(tmp_path):
     assert 0 <= told["test"]["accuracy@1"] <= 1
     with pytest.raises(InputError, match="'strands' where the task is to classify dna"):
         prepare(RunConfig(DataConfig("sample:series"), ModelConfig("series", {"patch": 32}), strands=True))
+
+
+def test_torchrun_with_two_processes_ends_where_one_does(tmp_path):
+    config = RunConfig(DataConfig("sample:series", most=32), ModelConfig("series", {"patch": 32}, **TINY), TRAIN)
+    write_config(config, tmp_path / "series.toml")
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--no-python"]
+    command += [Path(sys.executable).with_name("tokred"), "train", tmp_path / "series.toml", "--out", tmp_path / "two"]
+    subprocess.run(command, check=True, capture_output=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    two = json.loads((tmp_path / "two" / "metrics.json").read_text())
+    one = run(config, tmp_path / "one", progress=False)
+    assert two["finished"] and two["steps"] == one["steps"] == 4
+    assert two["final_loss"] == pytest.approx(one["final_loss"], rel=1e-3)

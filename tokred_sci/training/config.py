@@ -28,7 +28,8 @@ class TrainConfig:
         weight_decay: of AdamW.
         clip: largest gradient norm.
         warm_up: steps.
-        ema: decay of the running mean of the weights, which is then what is evaluated and saved; None = no mean.
+        ema: decay of the running mean of the weights, which is then what is evaluated and saved; at step t at most
+            (1 + t) / (10 + t). None = no mean.
         precision: "fp32", "bf16" or "fp16" (autocast; weights stay float32).
         seed: of the order of records, of budgets, of masks and of dropout.
         budgets: shares of the tokens to keep; each step draws one, so that one model serves them all. () = the

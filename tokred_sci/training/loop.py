@@ -349,11 +349,12 @@ class _Run:
         return ""
 
     def _follow(self) -> None:
-        """The running mean of the weights."""
+        """The running mean of the weights; at first over few steps, so that it forgets where it began."""
         if self.config.ema is not None:
+            decay = min(self.config.ema, (1 + self.at.step) / (10 + self.at.step))
             for name, value in self.model.state_dict().items():
                 if value.is_floating_point():
-                    self.mean[name].lerp_(value, 1 - self.config.ema)
+                    self.mean[name].lerp_(value, 1 - decay)
                 else:
                     self.mean[name].copy_(value)
 
