@@ -15,7 +15,7 @@ import torch
 
 from tokred_sci import ingest
 from tokred_sci.datasets import layout, read
-from tokred_sci.datasets.store import generations, read_tokens, verify_tokens
+from tokred_sci.datasets.store import append_tokens, generations, read_tokens, verify_tokens
 from tokred_sci.errors import FileError, InputError, StoreError
 from tokred_sci.ingest import drop_unfinished, tokenize_files, tokenizer_for
 from tokred_sci.tokenizers import DNATokenizer, PointTokenizer, SeriesTokenizer
@@ -173,6 +173,41 @@ def test_an_unfinished_job_can_be_dropped(fasta, tmp_path, monkeypatch):
         run(inputs[:1], tmp_path / "store")
     drop_unfinished(tmp_path / "store")
     assert len(run(inputs[:1], tmp_path / "store")) == 3
+
+
+def test_what_was_written_meanwhile_is_not_lost(fasta, tmp_path, monkeypatch):
+    inputs, _ = fasta
+    run(inputs[:1], tmp_path / "store")
+    monkeypatch.setattr(ingest, "fill", lambda *args, **more: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(inputs, tmp_path / "store")
+    monkeypatch.setattr(ingest, "fill", FILL)
+    append_tokens(tmp_path / "store", [TOKENIZER("ACGT")], TOKENIZER.fingerprint)
+    with pytest.raises(InputError, match="later generation"):
+        run(inputs, tmp_path / "store")
+    assert len(read_tokens(tmp_path / "store")) == 4
+    drop_unfinished(tmp_path / "store")
+    assert len(run(inputs, tmp_path / "store")) == 10
+
+
+def test_killed_while_it_ends_a_job_is_not_doubled(fasta, tmp_path, monkeypatch):
+    inputs, sequences = fasta
+    real = ingest.open_repository
+
+    class Dies:
+        def __init__(self, repository):
+            self.repository = repository
+
+        def __getattr__(self, name):
+            if name == "reset_branch":
+                raise KeyboardInterrupt
+            return getattr(self.repository, name)
+
+    monkeypatch.setattr(ingest, "open_repository", lambda *args: Dies(real(*args)))
+    with pytest.raises(KeyboardInterrupt):
+        run(inputs, tmp_path / "store", piece=None)
+    monkeypatch.setattr(ingest, "open_repository", real)
+    assert whole(run(inputs, tmp_path / "store", piece=None)) == sequences
 
 
 def test_bad_calls_are_refused(fasta, tmp_path):

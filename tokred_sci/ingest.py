@@ -322,6 +322,8 @@ class _Job:
         self.digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()
         self.tip = self._begin(pieces)
         state = repository.lookup_snapshot(self.tip).metadata
+        self.base = state["base"]
+        self._require_base()
         self.tasks, self.done = _plan(self._group(), tokenizer, pieces, state["starts"])[0], state["done"]
 
     def waves(self, progress: bool) -> Iterator[list[Task]]:
@@ -355,9 +357,10 @@ class _Job:
         )
 
     def finish(self) -> None:
-        """Let the branch become the store's last generation."""
+        """Let the branch become the store's last generation: killed in the midst of that, the job begins anew."""
         import zarr
 
+        self._require_base()
         session = self.repository.writable_session(BRANCH)
         group: Any = zarr.open_group(session.store, mode="a")
         header = {name: value for name, value in dict(group.attrs["tokred_sci"]).items() if name != "seal"}
@@ -365,8 +368,16 @@ class _Job:
         layout.seal(group, header)
         count = group["records"].shape[0]
         tip = session.commit("tokenize", metadata=note_of("tokenize", int(count)))
-        self.repository.reset_branch("main", tip, from_snapshot_id=self.repository.lookup_branch("main"))
-        self.repository.delete_branch(BRANCH)
+        self.repository.delete_branch(BRANCH)  # first, so that no later call takes the job up and doubles it
+        self.repository.reset_branch("main", tip, from_snapshot_id=self.base)
+
+    def _require_base(self) -> None:
+        """What others wrote since the job began would be lost with it."""
+        if self.repository.lookup_branch("main") != self.base:
+            raise InputError(
+                f"Expected {self.out} as it was when the unfinished job began (got a later generation): drop the job "
+                "with drop_unfinished(out), and call again."
+            )
 
     def _begin(self, pieces: list[Piece]) -> str:
         """The tip of the job's branch: that of the same job, killed before, or a new one with all arrays made."""
@@ -399,10 +410,10 @@ class _Job:
             kind = Kind.of(layout.fields_of(0, next(entries_of(_start_of(pieces[0]), self.tokenizer))))
             layout.create_arrays(group, kind)
             group.update_attributes({"tokred_sci": layout.header_of(self.tokenizer.fingerprint, kind)})
-        starts = layout.ends_of(group)
+        starts, base = layout.ends_of(group), self.repository.lookup_branch("main")
         for name, end in _plan(group, self.tokenizer, pieces, starts)[1].items():  # tasks cannot: they would collide
             group[name].resize((end, *group[name].shape[1:]))
-        return session.commit("begin", metadata={"job": self.digest, "done": 0, "starts": starts})
+        return session.commit("begin", metadata={"job": self.digest, "done": 0, "starts": starts, "base": base})
 
     def _group(self) -> Any:
         import zarr
