@@ -12,6 +12,7 @@ import pytest
 import tokred_sci
 
 DOCS = Path(tokred_sci.__file__).parents[1] / "docs"
+PAGES = ("formats.md", "scale.md")
 PACKAGES = ("laspy", "h5py", "pandas", "pyarrow", "edfio", "wfdb", "xarray", "distributed")
 
 
@@ -19,7 +20,7 @@ def examples(page):
     return re.findall(r"```python\n(.*?)```\n```\n(.*?)```", (DOCS / page).read_text(), re.S)
 
 
-@pytest.mark.parametrize("page", ["formats.md", "scale.md"])
+@pytest.mark.parametrize("page", PAGES)
 def test_examples_print_what_is_shown(page, tmp_path, monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # wfdb 4.3 warns when it meets pandas 3
@@ -36,4 +37,5 @@ def test_examples_print_what_is_shown(page, tmp_path, monkeypatch):
 
 
 def test_examples_were_found():
-    assert len(examples("formats.md")) == 16 and len(examples("scale.md")) == 2
+    for page in PAGES:
+        assert len(examples(page)) == (DOCS / page).read_text().count("```python\n") > 0
