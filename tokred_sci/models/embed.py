@@ -39,10 +39,10 @@ class EmbedDNA(nn.Module):
         else:
             bases = _content(tokens, self.patch * 5, "DNATokenizer(patch=...)").unflatten(2, (self.patch, 5))
         bases = bases.to(self.project.weight.dtype)
-        there = bases[..., :4].sum(-1, keepdim=True)  # 1 for a base, 0 beyond the end of a partial patch
-        hits = F.gelu(self.filters(bases.flatten(1, 2).mT).mT.unflatten(1, (-1, self.patch))) * there
-        mean = hits.sum(2) / there.sum(2).clamp(min=1)
-        return replace(tokens, features=self.project(torch.cat([mean, hits.amax(2)], -1)))
+        there = bases[..., :4].sum(-1)  # B N patch: 1 for a base, 0 beyond the end of a partial patch
+        hits = F.gelu(self.filters(bases.flatten(1, 2).mT)).unflatten(2, (-1, self.patch)) * there[:, None]
+        mean = hits.sum(3) / there.sum(2).clamp(min=1)[:, None]  # B hidden N, as are the peaks
+        return replace(tokens, features=self.project(torch.cat([mean, hits.amax(3)], 1).mT))
 
 
 class EmbedVocabulary(nn.Module):
