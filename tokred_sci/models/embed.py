@@ -42,7 +42,7 @@ class EmbedDNA(nn.Module):
         there = bases[..., :4].sum(-1)  # B N patch: 1 for a base, 0 beyond the end of a partial patch
         hits = F.gelu(self.filters(bases.flatten(1, 2).mT)).unflatten(2, (-1, self.patch)) * there[:, None]
         mean = hits.sum(3) / there.sum(2).clamp(min=1)[:, None]  # B hidden N, as are the peaks
-        return replace(tokens, features=self.project(torch.cat([mean, hits.amax(3)], 1).mT))
+        return replace(tokens, features=self.project(torch.cat([mean, hits.max(3).values], 1).mT))
 
 
 class EmbedVocabulary(nn.Module):
