@@ -141,3 +141,22 @@ def test_widths_the_heads_cannot_share_are_refused(dim, heads):
 def test_impossible_windows_are_refused(window):
     with pytest.raises(InputError, match=rf"'window' >= 1 or None \(got {window}\)"):
         Attention(8, 2, window=window)
+
+
+def test_log_scale_keeps_the_spread_of_attention():
+    """At eight times log 8 the logits count double; at the length of training nothing changes."""
+    scaled, plain = attention(log_scale=8), attention()
+    x, places = numbers(1, 8, 24), torch.zeros(1, 8, 1, dtype=torch.float64)
+    sizes = torch.ones(1, 8)
+    close(scaled(x, places, sizes)[0], plain(x, places, sizes)[0])
+    longer, more = torch.cat([x, numbers(1, 56, 24, seed=1)], 1), torch.zeros(1, 64, 1, dtype=torch.float64)
+    q, k, v = scaled.qkv(longer).unflatten(-1, (3, 2, -1)).permute(2, 0, 3, 1, 4)
+    expected = (2 * q @ k.mT / 12**0.5).softmax(-1) @ v  # log 64 / log 8 = 2
+    close(scaled(longer, more, torch.ones(1, 64))[0], scaled.out(expected.transpose(1, 2).flatten(2)))
+    padded = torch.cat([torch.ones(1, 8), torch.zeros(1, 56)], 1)
+    close(scaled(longer, more, padded)[0][:, :8], scaled(x, places, sizes)[0])  # padding does not count
+
+
+def test_log_scale_below_two_is_refused():
+    with pytest.raises(InputError, match="log_scale"):
+        Attention(8, 2, log_scale=1)

@@ -1,5 +1,7 @@
 """Attention that knows token sizes, real positions and windows. Tensors in, tensors out; no reduction here."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -21,20 +23,31 @@ class Attention(nn.Module):
         size_exponent: tau, from sharpening (0) to fidelity (1).
         window: if given, a token sees only tokens at most this many places away in token order: linear cost.
         qk_norm: normalise queries and keys per head (Henry et al., 2020, https://arxiv.org/abs/2010.04245).
+        log_scale: tokens of a training record; where attention sees all n tokens of a record, its logits are multiplied
+            by log(n) / log(log_scale), which keeps the spread of attention at any length (Chiang & Cholak, 2022,
+            https://arxiv.org/abs/2202.12172). None = never.
 
     Raises:
-        InputError: a width the heads cannot share.
+        InputError: a width the heads cannot share, a window below 1, or a `log_scale` below 2.
     """
 
     def __init__(
-        self, dim: int, heads: int, size_exponent: float = 1.0, window: int | None = None, qk_norm: bool = False
+        self,
+        dim: int,
+        heads: int,
+        size_exponent: float = 1.0,
+        window: int | None = None,
+        qk_norm: bool = False,
+        log_scale: int | None = None,
     ):
         super().__init__()
         if dim % heads or dim // heads % 2:
             raise InputError(f"Expected 'dim' divisible by 2 * heads (got dim={dim}, heads={heads}).")
         if window is not None and window < 1:
             raise InputError(f"Expected 'window' >= 1 or None (got {window}).")
-        self.heads, self.size_exponent, self.window = heads, size_exponent, window
+        if log_scale is not None and log_scale < 2:
+            raise InputError(f"Expected 'log_scale' >= 2 or None (got {log_scale}).")
+        self.heads, self.size_exponent, self.window, self.log_scale = heads, size_exponent, window, log_scale
         self.qkv = nn.Linear(dim, 3 * dim)
         self.out = nn.Linear(dim, dim)
         self.norm_q = nn.RMSNorm(dim // heads) if qk_norm else nn.Identity()
@@ -50,6 +63,9 @@ class Attention(nn.Module):
         cos, sin = rotary(places, q.shape[-1], x.dtype)
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         bias = size_bias(sizes, self.size_exponent, x.dtype)
+        if self.log_scale is not None and self.window is None:
+            real = (sizes > 0).sum(1).clamp(min=1).to(q.dtype)
+            q = q * (real.log() / math.log(self.log_scale))[:, None, None, None]
         if self.window is None:
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[:, None, None])
         else:

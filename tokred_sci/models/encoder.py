@@ -22,7 +22,7 @@ class Block(nn.Module):
     """Attention, then (optionally) merging, then MLP: merged tokens skip the MLP's cost in the same block.
 
     Args:
-        dim, heads, size_exponent, window, qk_norm: see `Attention`.
+        dim, heads, size_exponent, window, qk_norm, log_scale: see `Attention`.
         reduce: a grouping function (of `tokred_sci.reduction`, or your own) and its budget, or None. A function that is
             a module, as `SoftGroups`, becomes part of the block: it trains, moves and is saved with it.
         metric: what grouping compares: the attention "keys" (mean over heads), or the layer-normalised "features".
@@ -41,12 +41,13 @@ class Block(nn.Module):
         metric: Metric = "keys",
         dropout: float = 0.0,
         combine: Combine = "mean",
+        log_scale: int | None = None,
     ):
         super().__init__()
         self.reduce, self.metric, self.combine = reduce, metric, combine
         self.learned = reduce[0] if reduce is not None and isinstance(reduce[0], nn.Module) else None
         self.norm_attention, self.norm_mlp = nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.attention = Attention(dim, heads, size_exponent, window, qk_norm)
+        self.attention = Attention(dim, heads, size_exponent, window, qk_norm, log_scale)
         self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
         self.drop = nn.Dropout(dropout)
 
@@ -80,7 +81,7 @@ class Encoder(nn.Module):
         window: tokens each token sees to either side in the blocks up to and including the first that merges;
             None = all. Later blocks always see all: the first merge has bounded their number.
         unit: length, in the domain's unit, that counts as one step of the rotary encoding (16 bases, 2 mm).
-        qk_norm, metric, dropout, combine: see `Block`.
+        qk_norm, metric, dropout, combine, log_scale: see `Block`.
 
     Raises:
         InputError: a block to reduce that does not exist, an impossible budget or width.
@@ -110,6 +111,7 @@ class Encoder(nn.Module):
         metric: Metric = "keys",
         dropout: float = 0.0,
         combine: Combine = "mean",
+        log_scale: int | None = None,
     ):
         super().__init__()
         steps = {block: (group, as_budget(budget)) for block, (group, budget) in (reduce or {}).items()}
@@ -132,6 +134,7 @@ class Encoder(nn.Module):
                 metric,
                 dropout,
                 combine,
+                log_scale,
             )
             for i in range(depth)
         )
