@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tokred_sci.errors import InputError
 from tokred_sci.tokens import Tokens, stack
+from tokred_sci.training.hooks import at_budget
 from tokred_sci.training.loop import predict
 
 
@@ -90,6 +91,134 @@ def effective_length(multiples: Sequence[int], scores: Sequence[float], share: f
             break
         longest = multiple
     return longest
+
+
+def look_back_curve(
+    answer: Callable[[list[Any]], Any],
+    records: Sequence[Any],
+    score: Callable[[Any], float],
+    lengths: Sequence[int],
+) -> list[float]:
+    """Score of the same question when only the last so many elements of each record are shown.
+
+    A model that makes use of a long past does not get worse as it sees more of it: `worst_fall` of the curve is 0.
+
+    Args:
+        answer: records -> answers, e.g. forecasts of what follows the record.
+        records: series (..., T), time last, or sequences (str or bytes), each at least as long as the longest look.
+        score: answers -> one number, larger is better (hand in minus the error for a forecast).
+        lengths: elements shown, each at least 1.
+
+    Raises:
+        InputError: a length below 1 or longer than some record.
+
+    Reference: Are Transformers Effective for Time Series Forecasting? (Zeng et al., 2023),
+    https://arxiv.org/abs/2205.13504, section 5.3: most forecasters of their time got worse with a longer look back.
+
+    Example:
+        >>> sees_a_T = lambda records: ["T" in record for record in records]
+        >>> look_back_curve(sees_a_T, ["TAAA", "AATA"], lambda said: sum(said) / len(said), [1, 2, 4])
+        [0.0, 0.5, 1.0]
+    """
+    shortest = min(map(_elements, records), default=0)
+    if bad := [length for length in lengths if not 1 <= length <= shortest]:
+        raise InputError(f"Expected lengths from 1 to {shortest}, the shortest record (got {bad}).")
+    return [float(score(answer([_last(record, length) for record in records]))) for length in lengths]
+
+
+def worst_fall(scores: Sequence[float]) -> float:
+    """Largest fall below the best score at any shorter length: 0 if more input never hurts.
+
+    Example:
+        >>> worst_fall([0.5, 0.75, 0.625, 1.0])
+        0.125
+    """
+    if not scores:
+        raise InputError("Expected one or more scores (got none).")
+    best, fall = -math.inf, 0.0
+    for score in scores:
+        best = max(best, score)
+        fall = max(fall, best - score)
+    return fall
+
+
+def answers_at_budgets(model: Any, records: list[Tokens], shares: Sequence[float], batch: int = 16) -> Tensor:
+    """Outputs of one model at several token budgets, (len(shares), records, ...).
+
+    Args:
+        model: a trained `experiment.Model` that merges.
+        records: batches of one record each.
+        shares: of a record's tokens left in the end, in (0, 1]; see `training.hooks.at_budget`.
+        batch: records per forward pass.
+
+    Raises:
+        InputError: no shares, or a model that does not merge.
+    """
+    if not shares:
+        raise InputError("Expected one or more shares of tokens (got none).")
+    answers = []
+    for share in shares:
+        with at_budget(model, share):
+            answers.append(predict(model, records, batch))
+    return torch.stack(answers)
+
+
+def agreement(classes: Tensor) -> Tensor:
+    """Share of answers on which each two of K variants of a model agree, (K, K), 1 on the diagonal.
+
+    The variants may be token budgets, the two strands of DNA, or a record and its corrupted self.
+
+    Args:
+        classes: class that each variant gives each record or element, (K, ...) of whole numbers; -100 and -1 (no
+            answer) in any variant leave the place out for all.
+
+    Raises:
+        InputError: fewer than two variants, scores in place of classes, or no place with an answer from all.
+
+    Example:
+        >>> agreement(torch.tensor([[0, 1, 1, 2], [0, 1, 1, 1], [0, 0, 1, 1]])).tolist()
+        [[1.0, 0.75, 0.5], [0.75, 1.0, 0.75], [0.5, 0.75, 1.0]]
+    """
+    if classes.ndim < 2 or len(classes) < 2 or classes.is_floating_point():
+        raise InputError(
+            f"Expected whole numbers for two or more variants, (K, ...) (got {classes.dtype} of shape "
+            f"{tuple(classes.shape)}): take the argmax of scores first."
+        )
+    flat = classes.flatten(1)
+    flat = flat[:, (flat >= 0).all(0)]
+    if not flat.shape[1]:
+        raise InputError("Expected at least one place with an answer from every variant (got none).")
+    return (flat[:, None] == flat[None]).double().mean(-1)
+
+
+def largest_change(outputs: Tensor) -> float:
+    """Largest |y - y'| over K variants of an input that should change nothing: padding, batch, seed, order of points.
+
+    Args:
+        outputs: of each variant, (K, ...); the first is the reference.
+
+    Raises:
+        InputError: fewer than two variants, or outputs that are not finite.
+
+    Example:
+        >>> largest_change(torch.tensor([[1.0, 2.0], [1.0, 2.5], [0.0, 2.0]]))
+        1.0
+    """
+    if outputs.ndim < 1 or len(outputs) < 2 or not bool(outputs.isfinite().all()):
+        raise InputError(f"Expected finite outputs of two or more variants (got shape {tuple(outputs.shape)}).")
+    return float((outputs.double() - outputs[:1].double()).abs().max())
+
+
+def _elements(record: Any) -> int:
+    if isinstance(record, str | bytes):
+        return len(record)
+    if not getattr(record, "shape", ()):
+        raise InputError(f"Expected records as text, or arrays with time last (got {type(record).__name__}).")
+    return record.shape[-1]
+
+
+def _last(record: Any, length: int) -> Any:
+    return record[-length:] if isinstance(record, str | bytes) else record[..., -length:]
 
 
 def reset_peak() -> bool:
