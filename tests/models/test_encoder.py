@@ -225,3 +225,26 @@ def test_a_block_that_does_not_exist_is_refused(block):
 def test_impossible_settings_are_refused(settings, message):
     with pytest.raises(InputError, match=message):
         encoder(**settings)
+
+
+@pytest.mark.parametrize("places", ["rank", 20.0])
+def test_places_by_rank_or_stretch_do_not_see_scale_or_padding(places):
+    model = encoder(reduce={1: (REDUCTIONS["links"], 5)}, places=places)
+    records = [record(count, seed) for seed, count in enumerate([11, 23, 6])]
+    batch = model(with_padding(stack(records), torch.nan))
+    for b, alone in enumerate(records):
+        close(batch[b].features, model(alone)[0].features)
+        wider = replace(alone, positions=37.0 * alone.positions + 5)
+        close(model(wider).features, model(alone).features)
+    assert not torch.allclose(encoder(reduce={1: (REDUCTIONS["links"], 5)})(wider).features, model(wider).features)
+
+
+def test_ranks_inside_a_window_stay_real():
+    blocks = encoder(window=4, reduce={0: (REDUCTIONS["links"], 5)}, places="rank").blocks
+    assert [block.places for block in blocks] == ["real", "rank", "rank"]
+
+
+@pytest.mark.parametrize("places", ["ranks", 0.0, -1])
+def test_unknown_places_are_refused(places):
+    with pytest.raises(InputError, match="places"):
+        encoder(places=places)

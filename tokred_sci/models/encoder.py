@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from tokred_sci.errors import InputError
 from tokred_sci.models.attention import Attention
@@ -16,6 +16,7 @@ from tokred_sci.reduction.where import Group
 from tokred_sci.tokens import Tokens
 
 Metric = Literal["keys", "features"]
+Places = Literal["real", "rank"] | float
 
 
 class Block(nn.Module):
@@ -28,6 +29,7 @@ class Block(nn.Module):
         metric: what grouping compares: the attention "keys" (mean over heads), or the layer-normalised "features".
         dropout: share of features dropped on both residual branches in training.
         combine: what becomes of a group's features: "mean", "norm" or "loudest", see `merge`.
+        places: where tokens are for attention that sees all of them, see `place`; in a window they are where they are.
     """
 
     def __init__(
@@ -42,8 +44,10 @@ class Block(nn.Module):
         dropout: float = 0.0,
         combine: Combine = "mean",
         log_scale: int | None = None,
+        places: Places = "real",
     ):
         super().__init__()
+        self.places = places if window is None else "real"
         self.reduce, self.metric, self.combine = reduce, metric, combine
         self.learned = reduce[0] if reduce is not None and isinstance(reduce[0], nn.Module) else None
         self.norm_attention, self.norm_mlp = nn.LayerNorm(dim), nn.LayerNorm(dim)
@@ -52,8 +56,8 @@ class Block(nn.Module):
         self.drop = nn.Dropout(dropout)
 
     def forward(self, tokens: Tokens, unit: float = 1.0) -> Tokens:
-        places = tokens.positions / unit
-        y, keys = self.attention(self.norm_attention(tokens.features), places, tokens.sizes)
+        where = place(tokens, unit, self.places)
+        y, keys = self.attention(self.norm_attention(tokens.features), where, tokens.sizes)
         x = tokens.features + self.drop(y)
         tokens = replace(tokens, features=x)
         if self.reduce is not None:
@@ -61,6 +65,35 @@ class Block(nn.Module):
             metric = keys if self.metric == "keys" else F.layer_norm(x, x.shape[-1:])
             tokens = merge(tokens, group(metric, tokens, budget(metric, tokens)), self.combine)
         return replace(tokens, features=tokens.features + self.drop(self.mlp(self.norm_mlp(tokens.features))))
+
+
+def place(tokens: Tokens, unit: float, places: Places = "real") -> Tensor:
+    """Where attention takes tokens to be, (B, N, P) float64.
+
+    Args:
+        tokens: a batch; padding may lie anywhere.
+        unit: length that counts as one step.
+        places: "real": the positions, in units. "rank": on each axis how many of the record's tokens lie before; a
+            record merged to so many tokens is then a sequence of that length, however long it was. A number: positions
+            stretched so that every record spans so many units (position interpolation, Chen et al., 2023,
+            https://arxiv.org/abs/2306.15595).
+
+    Example:
+        >>> x, sizes = torch.zeros(1, 3, 1), torch.ones(1, 3)
+        >>> tokens = Tokens(x, torch.tensor([[[40.0], [0.0], [10.0]]]), sizes, torch.arange(3)[None])
+        >>> [place(tokens, 10.0, how)[0, :, 0].tolist() for how in ("real", "rank", 8.0)]
+        [[4.0, 0.0, 1.0], [2.0, 0.0, 1.0], [8.0, 0.0, 2.0]]
+    """
+    real = tokens.positions / unit
+    if places == "real":
+        return real
+    mask = tokens.mask[..., None]
+    after = real.masked_fill(~mask, torch.inf)
+    if places == "rank":
+        return after.argsort(dim=1, stable=True).argsort(dim=1).to(real.dtype)
+    start = after.amin(1, keepdim=True)
+    reach = real.masked_fill(~mask, -torch.inf).amax(1, keepdim=True) - start
+    return (real - start).masked_fill(~mask, 0) / reach.clamp(min=1e-9) * float(places)
 
 
 class Encoder(nn.Module):
@@ -81,7 +114,7 @@ class Encoder(nn.Module):
         window: tokens each token sees to either side in the blocks up to and including the first that merges;
             None = all. Later blocks always see all: the first merge has bounded their number.
         unit: length, in the domain's unit, that counts as one step of the rotary encoding (16 bases, 2 mm).
-        qk_norm, metric, dropout, combine, log_scale: see `Block`.
+        qk_norm, metric, dropout, combine, log_scale, places: see `Block`.
 
     Raises:
         InputError: a block to reduce that does not exist, an impossible budget or width.
@@ -112,6 +145,7 @@ class Encoder(nn.Module):
         dropout: float = 0.0,
         combine: Combine = "mean",
         log_scale: int | None = None,
+        places: Places = "real",
     ):
         super().__init__()
         steps = {block: (group, as_budget(budget)) for block, (group, budget) in (reduce or {}).items()}
@@ -121,6 +155,8 @@ class Encoder(nn.Module):
             raise InputError(f"Expected 'unit' > 0 (got {unit}).")
         if metric not in ("keys", "features"):
             raise InputError(f"Expected 'metric' to be 'keys' or 'features' (got {metric!r}).")
+        if places not in ("real", "rank") and not (isinstance(places, int | float) and places > 0):
+            raise InputError(f"Expected 'places' to be 'real', 'rank' or a number above 0 (got {places!r}).")
         self.unit = unit
         first = min(steps, default=depth)
         self.blocks = nn.ModuleList(
@@ -135,6 +171,7 @@ class Encoder(nn.Module):
                 dropout,
                 combine,
                 log_scale,
+                places,
             )
             for i in range(depth)
         )
