@@ -1,0 +1,1 @@
+"""Hugging Face models with merging inside (`merging`), for the known `architectures`, and batches for them."""
