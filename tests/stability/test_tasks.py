@@ -21,11 +21,11 @@ def made_up(name: str, part: str | None = None) -> Records:
     """Small stand-ins for the public sets, in which training and test material can be told apart."""
     generator, train = np.random.default_rng(len(name)), part == "train"
     match name:
-        case "gue/prom300_tata":
+        case "cnnprom/mouse_tata":
             letters = ["".join(generator.choice([*("ACG" if train else "ACT")], 300)) for _ in range(40)]
             return Records("dna", [*letters, "G" * 299, "N" * 300], [0, 1] * 21, classes=("0", "1"))
         case "shrec11":
-            labels = [*range(8), *range(8)]
+            labels = [*range(5), *range(5)]
             return Records(
                 "points",
                 [cloud(generator, train) for _ in labels],
@@ -337,7 +337,9 @@ def test_impossible_draws_are_refused(task):
         ("points/object", {"classes": ("lamp", "zebra")}),
         ("points/parts", {"categories": ("Airplane", "Zebra")}),
         ("series/exercise", {"excerpt": 513}),
+        ("series/exercise", {"excerpt": 5000, "length": 5000}),
         ("series/exercise-place", {"excerpt": 300}),
+        ("series/exercise-place", {"excerpt": 5000, "length": 10_000}),
         ("series/arrhythmia", {"fade": 3}),
         ("series/arrhythmia", {"thin": 0}),
         ("series/arrhythmia", {"thin": 30}),

@@ -1,0 +1,280 @@
+"""The benchmark: every arm of a task trained on short records, with several seeds, and asked at every length.
+
+One trained model is one file, so a run that was stopped goes on, and several may share the work.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tokred_sci.datasets.layout import Entry
+from tokred_sci.datasets.loader import IGNORE, MemoryStore, TokenLoader
+from tokred_sci.errors import InputError
+from tokred_sci.experiment import Model
+from tokred_sci.report import write
+from tokred_sci.stability.arms import Arm, Recipe, coarsened, find_arm
+from tokred_sci.stability.lengths import peak, reset_peak
+from tokred_sci.stability.representation import measure_layers
+from tokred_sci.stability.tasks import Task
+from tokred_sci.stability.training import loss_ratio, spike_score
+from tokred_sci.tokens import Tokens
+from tokred_sci.training.costs import measure
+from tokred_sci.training.loop import fit
+from tokred_sci.training.tasks import Classify, LabelElements
+
+MULTIPLES = (1, 2, 4, 8, 16)
+TUNING = 1000
+"""Seed of the runs that choose learning rates; no result is reported of it."""
+
+Bar = Callable[[Iterable[Any], str], Iterable[Any]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be run.
+
+    Args:
+        task: its name.
+        arms: names out of `arms.ARMS`.
+        seeds: of data, weights and order; all arms share them, so that differences are paired.
+        rates: factors of the recipe's learning rate; more than one are for tuning and for its sensitivity.
+        multiples: lengths of the test records, in training lengths.
+        quick: a tenth of the work.
+    """
+
+    task: str
+    arms: tuple[str, ...]
+    seeds: tuple[int, ...]
+    rates: tuple[float, ...] = (1.0,)
+    multiples: tuple[int, ...] = MULTIPLES
+    quick: bool = False
+
+    def cells(self) -> Iterator["Cell"]:
+        """One for each model to train, those that share records next to each other."""
+        for seed in self.seeds:
+            for arm in self.arms:
+                for rate in self.rates:
+                    yield Cell(self.task, arm, seed, rate)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model: what it is, and where its results lie."""
+
+    task: str
+    arm: str
+    seed: int
+    rate: float
+
+    def path(self, folder: Path) -> Path:
+        name = f"{self.arm}_x{self.rate:g}_{self.seed}".replace(" ", "-").replace("/", "of")
+        return folder / "cells" / self.task.replace("/", "-") / f"{name}.json"
+
+
+class Material:
+    """Records of a task as tokens, made once for all arms of a seed that cut them alike."""
+
+    def __init__(self, task: Task, recipe: Recipe, seed: int, bar: Bar):
+        self.task, self.recipe, self.seed, self.bar = task, recipe, seed, bar
+        self.held: dict[tuple, list[Entry]] = {}
+
+    def training(self, arm: Arm) -> list[Entry]:
+        """The pool of training records, of all the lengths that this arm trains on."""
+        share = self.recipe.pool // len(arm.lengths)
+        return [entry for multiple in arm.lengths for entry in self._draw(arm, multiple, share, False)]
+
+    def test(self, arm: Arm, multiple: int) -> list[Entry]:
+        """Records of one length that no arm has seen."""
+        return self._draw(arm, multiple, self.recipe.test, True)
+
+    def _draw(self, arm: Arm, multiple: int, count: int, test: bool) -> list[Entry]:
+        key = (arm.coarse, multiple, count, test)
+        if key not in self.held:
+            tokenize = Model(coarsened(self.recipe.model, arm.coarse)).tokenize
+            drawn = self.task.draw(count, self.seed, test, multiple)
+            what = f"tokenize {'test' if test else 'training'} records, {multiple}x"
+            self.held[key] = [
+                _entry(self.task, tokenize(drawn.records[i]), drawn.labels[i]) for i in self.bar(range(count), what)
+            ]
+        return self.held[key]
+
+
+def _entry(task: Task, tokens: Tokens, truth: Any) -> Entry:
+    if task.answer == "classify":
+        return Entry(tokens, int(truth))
+    return Entry(tokens, targets=np.asarray(truth, np.int64))
+
+
+def run(plan: Plan, task: Task, recipe: Recipe, folder: str | Path, bar: Bar) -> list[dict[str, Any]]:
+    """Train and measure whatever of the plan is not there yet, and return all cells of the plan.
+
+    Law: the same plan gives the same scores whatever was run before, and in whatever order.
+
+    Args:
+        plan: which arms, seeds, rates and lengths.
+        task: what is asked; its name is the plan's.
+        recipe: how models are made and trained.
+        folder: one JSON file for each cell.
+        bar: wraps an iterable and a description, for progress.
+
+    Raises:
+        InputError: an arm that does not exist; a folder whose cells are of another recipe.
+    """
+    folder = Path(folder)
+    recipe = recipe.quick() if plan.quick else recipe
+    recipe = replace(recipe, model=replace(recipe.model, head=task.answer, outputs=task.outputs))
+    for name in plan.arms:
+        find_arm(name)
+    material: Material | None = None
+    cells = []
+    for cell in bar(list(plan.cells()), plan.task):
+        told = read_cell(cell.path(folder))
+        if told is None:
+            if material is None or material.seed != cell.seed:
+                material = Material(task, recipe, cell.seed, bar)
+            told = {**asdict(cell), **run_cell(cell, material, plan.multiples)}
+            write(cell.path(folder), json.dumps(told, indent=1) + "\n")
+        elif told["recipe"] != plain(recipe) or [at["multiple"] for at in told["lengths"]] != list(plan.multiples):
+            raise InputError(
+                f"Expected {cell.path(folder)} to be of this recipe and these lengths (it is of others): "
+                "choose another folder, or delete that file."
+            )
+        cells.append(told)
+    return cells
+
+
+def plain(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as JSON gives it back."""
+    return json.loads(json.dumps(asdict(recipe)))
+
+
+def read_cell(path: Path) -> dict[str, Any] | None:
+    """What a cell's file says; None if there is none (half a file cannot be: they are renamed into place)."""
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def run_cell(cell: Cell, material: Material, multiples: tuple[int, ...]) -> dict[str, Any]:
+    """Train one model and measure it at every length."""
+    arm, recipe, task = find_arm(cell.arm), material.recipe, material.task
+    entries = material.training(arm)
+    seeded = replace(
+        recipe,
+        model=replace(recipe.model, seed=cell.seed),
+        train=replace(recipe.train, seed=cell.seed, learning_rate=recipe.train.learning_rate * cell.rate),
+    )
+    model_config, train_config = arm.build(seeded, int(entries[0].tokens.counts[0]))
+    model = Model(model_config)
+    loader = TokenLoader(MemoryStore(entries), train_config.batch, True, bucket=len(arm.lengths) > 1, seed=cell.seed)
+    start = time.perf_counter()
+    try:
+        history = fit(model, objective(task).loss, loader, train_config, progress=False, device=torch.device("cpu"))
+        losses, skipped, failed = history.losses, history.skipped, None
+    except InputError as error:  # training that does not recover is a result
+        losses, skipped, failed = [], 0, str(error)
+    seconds = time.perf_counter() - start
+    return {
+        "kind": arm.kind,
+        "recipe": plain(recipe),
+        "config": asdict(model_config),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "training": told_of(losses) | {"seconds": seconds, "skipped": skipped, "failed": failed},
+        "threads": torch.get_num_threads(),
+        "lengths": [
+            {"multiple": m} | examine(model, task, material.test(arm, m))
+            for m in material.bar(multiples, f"measure {cell.arm}")
+        ],
+    }
+
+
+def told_of(losses: list[float]) -> dict[str, Any]:
+    """Where training began and ended, and how smooth the way was."""
+    if not losses:
+        return dict.fromkeys(("first_loss", "final_loss", "spike_score", "loss_ratio"))
+    return {
+        "first_loss": float(np.mean(losses[:5])),
+        "final_loss": float(np.mean(losses[-20:])),
+        "spike_score": spike_score(losses) if len(losses) > 64 else None,  # it needs half a window to look back on
+        "loss_ratio": float(np.max(loss_ratio(losses))),
+    }
+
+
+@torch.no_grad()
+def examine(model: Model, task: Task, entries: list[Entry], batch: int = 8) -> dict[str, Any]:
+    """Scores of every record, mean loss, tokens per layer, cost, and what became of attention and states."""
+    model.eval()
+    watched = reset_peak()
+    scores: list[float] = []
+    losses: list[float] = []
+    parts = list(TokenLoader(MemoryStore(entries), batch, shuffle=False))
+    for part in parts:
+        outputs = model(part.tokens)
+        truth = part.labels if task.answer == "classify" else part.targets
+        assert truth is not None
+        losses.append(float(F.cross_entropy(outputs.flatten(0, -2), truth.flatten(), ignore_index=IGNORE)))
+        scores += score_records(outputs, truth).tolist()
+    memory = peak() if watched else None
+    cost = measure(model, parts[:1], objective(task).answer)
+    first = entries[0].tokens
+    layers = model.encoder.trace(model.embed(first))
+    return {
+        "scores": scores,
+        "loss": float(np.mean(losses)),
+        "tokens": [int(layer.counts[0]) for layer in layers],
+        "seconds": cost.seconds,
+        "flops": cost.flops,
+        "peak_mb": memory,
+        "layers": [layer._asdict() for layer in measure_layers(model, first, most=256)],
+    }
+
+
+def objective(task: Task) -> Classify | LabelElements:
+    """Loss and answers of a task."""
+    return Classify() if task.answer == "classify" else LabelElements()
+
+
+def score_records(outputs: Tensor, truth: Tensor) -> Tensor:
+    """For each record 1 or 0 where one class is asked for, else the share of right answers among its elements.
+
+    Tasks ask about as many elements at every length, half of them in the hidden part, so that chance stays the same.
+
+    Example:
+        >>> outputs = torch.tensor([[[2.0, 1.0], [1.0, 2.0], [2.0, 1.0], [2.0, 1.0]]])
+        >>> score_records(outputs, torch.tensor([[0, 1, 1, -100]]))
+        tensor([0.6667])
+    """
+    guess = outputs.argmax(-1)
+    if truth.ndim == 1:
+        return (guess == truth).float()
+    asked = truth != IGNORE
+    return ((guess == truth) & asked).sum(1) / asked.sum(1).clamp(min=1)
+
+
+def tuned(cells: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """For each arm the rate whose score at the training length is best on the tuning seed; 1.0 where none was tried."""
+    best: dict[str, tuple[float, float]] = {}
+    for cell in cells:
+        score = float(np.mean(cell["lengths"][0]["scores"]))
+        if cell["seed"] == TUNING and score > best.get(cell["arm"], (-1.0, 0.0))[0]:
+            best[cell["arm"]] = (score, cell["rate"])
+    return {arm: rate for arm, (_, rate) in best.items()}
+
+
+def gather(folder: str | Path, task: str | None = None) -> list[dict[str, Any]]:
+    """All cells in a folder, of one task or of all, in the order of their paths.
+
+    Raises:
+        InputError: none there.
+    """
+    paths = sorted(Path(folder).glob(f"cells/{(task or '*').replace('/', '-')}/*.json"))
+    if not paths:
+        raise InputError(f"Expected results in {folder}{os.sep}cells (got none): run `tokred stability` first.")
+    return [json.loads(path.read_text()) for path in paths]

@@ -1,0 +1,212 @@
+"""What a benchmark found, to look at: tables, figures and one HTML page."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from tokred_sci import report
+from tokred_sci.plotting.colours import COLOURS, MARKERS
+from tokred_sci.stability.analysis import Summary, sensitivity, winners
+from tokred_sci.stability.tasks import Task
+
+HEADER = ["arm", "kind", "seeds"]
+LINES = {"reference": "--", "rival": "-.", "control": ":", "graph": "-", "density": "-", "variant": "-"}
+LAYERS = {
+    "entropy_share": "attention entropy / log(tokens)",
+    "largest": "largest attention weight",
+    "effective_rank": "effective rank of the states",
+    "high_frequency_share": "share of states that is not their mean",
+}
+
+
+def table(summaries: Sequence[Summary]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: scores with intervals at every length, what was kept, and cost at the longest."""
+    longest = summaries[0].multiples[-1]
+    head = [*HEADER, *(f"{m}x" for m in summaries[0].multiples), f"kept at {longest}x", f"above none at {longest}x"]
+    head += [f"tokens at {longest}x", f"ms at {longest}x", f"GFLOPs at {longest}x", "training s"]
+    return head, [_row(summary) for summary in summaries]
+
+
+def _row(summary: Summary) -> list[str]:
+    return [
+        summary.arm,
+        summary.kind,
+        str(summary.seeds),
+        *(f"{at.estimate:.3f} [{at.low:.3f}, {at.high:.3f}]" for at in summary.scores),
+        f"{summary.kept.estimate:.2f} [{summary.kept.low:.2f}, {summary.kept.high:.2f}]",
+        ""
+        if summary.lead is None
+        else f"{summary.lead.estimate:+.3f} [{summary.lead.low:+.3f}, {summary.lead.high:+.3f}]",
+        " > ".join(map(str, dict.fromkeys(summary.tokens))),
+        f"{1000 * summary.seconds[-1]:.1f}",
+        f"{summary.flops[-1] / 1e9:.2f}",
+        f"{summary.training['seconds']:.0f}",
+    ]
+
+
+def as_markdown(summaries: Sequence[Summary]) -> str:
+    """The table for a page of text: means alone where the figure has the intervals, except at both ends."""
+    head, rows = table(summaries)
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def styles(summaries: Sequence[Summary]) -> dict[str, dict[str, Any]]:
+    """Colour, line and marker of each arm: the line says what kind it is."""
+    told = {}
+    for place, summary in enumerate(summaries):
+        colour = "#333333" if summary.kind == "reference" else COLOURS[place % len(COLOURS)]
+        marker = MARKERS[place % len(MARKERS)]
+        told[summary.arm] = {"color": colour, "linestyle": LINES[summary.kind], "marker": marker, "markersize": 4}
+    return told
+
+
+def curves(task: Task, summaries: Sequence[Summary]) -> Figure:
+    """Score and cost against length, with 95 % intervals."""
+    figure = Figure(figsize=(10.5, 4.4), layout="constrained", dpi=110)
+    left, right = figure.subplots(1, 2)
+    look = styles(summaries)
+    for place, summary in enumerate(summaries):
+        x = [multiple * task.length * 1.015 ** (place - len(summaries) / 2) for multiple in summary.multiples]
+        y = [at.estimate for at in summary.scores]
+        error = [[at.estimate - at.low for at in summary.scores], [at.high - at.estimate for at in summary.scores]]
+        style = look[summary.arm]
+        left.errorbar(x, y, yerr=error, capsize=2, elinewidth=0.7, linewidth=1.3, label=summary.arm, **style)
+        right.plot(
+            x, [1e9 * seconds / at for seconds, at in zip(summary.seconds, x, strict=True)], linewidth=1.3, **style
+        )
+    if task.classes and task.answer == "classify":
+        left.axhline(1 / len(task.classes), color="#BBBBBB", linewidth=1)
+    left.set(title=task.question, ylabel="score on unseen data", ylim=(None, 1.02))
+    right.set(title="cost of an element", ylabel=f"nanoseconds per {task.unit.removesuffix('s')}", yscale="log")
+    for axes in (left, right):
+        axes.set_xscale("log", base=2)
+        ticks = [multiple * task.length for multiple in summaries[0].multiples]
+        axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks], fontsize=8)
+        axes.set_xlabel(f"{task.unit} per record (trained at {task.length:,})")
+        _bare(axes)
+    figure.legend(loc="outside lower center", ncols=6, fontsize=8)
+    return figure
+
+
+def trade(summaries: Sequence[Summary]) -> Figure:
+    """Score at the longest length against what a record costs there."""
+    figure = Figure(figsize=(7, 4.2), layout="constrained", dpi=110)
+    axes = figure.subplots()
+    look = styles(summaries)
+    for summary in summaries:
+        at, style = summary.scores[-1], look[summary.arm]
+        error = [[at.estimate - at.low], [at.high - at.estimate]]
+        point = {"fmt": style["marker"], "color": style["color"], "markersize": 6}
+        axes.errorbar([summary.flops[-1] / 1e9], [at.estimate], yerr=error, capsize=2, elinewidth=0.7, **point)
+        axes.annotate(
+            summary.arm, (summary.flops[-1] / 1e9, at.estimate), (5, 3), textcoords="offset points", fontsize=8
+        )
+    axes.set(
+        xlabel=f"GFLOPs a record at {summaries[0].multiples[-1]} times the length", ylabel="score there", xscale="log"
+    )
+    _bare(axes)
+    return figure
+
+
+def inside(summaries: Sequence[Summary]) -> Figure:
+    """What becomes of attention and of the states in the last block as records grow."""
+    figure = Figure(figsize=(10.5, 5.6), layout="constrained", dpi=110)
+    panels = figure.subplots(2, 2).ravel()
+    look = styles(summaries)
+    for summary in summaries:
+        for axes, name in zip(panels, LAYERS, strict=True):
+            values = [at[-1].get(name, float("nan")) for at in summary.layers]
+            axes.plot(summary.multiples, values, linewidth=1.3, label=summary.arm, **look[summary.arm])
+    for axes, (name, title) in zip(panels, LAYERS.items(), strict=True):
+        axes.set(title=title, yscale="log" if name == "largest" else "linear")
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(summaries[0].multiples, [f"{m}x" for m in summaries[0].multiples])
+        _bare(axes)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=6, fontsize=8)
+    return figure
+
+
+def rates(cells: Sequence[Mapping[str, Any]]) -> Figure | None:
+    """Loss at the longest length against the learning rate; None where no arm ran at three or more rates."""
+    found = {arm: told for arm in dict.fromkeys(cell["arm"] for cell in cells) if (told := sensitivity(cells, arm))}
+    if not found:
+        return None
+    figure = Figure(figsize=(7, 4.2), layout="constrained", dpi=110)
+    axes = figure.subplots()
+    for place, (arm, (tried, losses, value)) in enumerate(found.items()):
+        style = {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
+        axes.plot(tried, losses, label=f"{arm}: sensitivity {value:.2f}", **style)
+    axes.set(xscale="log", xlabel="learning rate", ylabel="loss at the longest length")
+    axes.legend(fontsize=8)
+    _bare(axes)
+    return figure
+
+
+def _bare(axes: Any) -> None:
+    axes.minorticks_off()
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def verdict(summaries: Sequence[Summary]) -> str:
+    """In a sentence, whether the goal was met here."""
+    found, longest = winners(summaries), summaries[0].multiples[-1]
+    seeds = min(summary.seeds for summary in summaries)
+    if found:
+        return (
+            f"At {longest} times the training length {', '.join(found)} keep at least 95 % of their score, with an "
+            f"interval above those of no reduction, of every rival and of every control here ({seeds} seeds)."
+        )
+    return (
+        f"No way of merging keeps 95 % of its score at {longest} times the training length with an interval above those "
+        f"of no reduction, of every rival and of every control here ({seeds} seeds)."
+    )
+
+
+def save(
+    folder: str | Path, found: Mapping[str, tuple[Task, Sequence[Summary], Sequence[Mapping[str, Any]]]], command: str
+) -> list[Path]:
+    """`results.json`, `table.md`, figures for each task and `report.html`, each whole or not at all.
+
+    Args:
+        folder: where to.
+        found: task name -> the task, its summaries and its cells.
+        command: that made it.
+    """
+    folder = Path(folder)
+    page = report.Page("Stability against length")
+    page.text(f"Made by: {command}. Intervals: 95 %, bootstrap over seeds and test records.")
+    files: dict[str, str | bytes] = {}
+    text = []
+    for name, (task, summaries, cells) in found.items():
+        stem = name.replace("/", "-")
+        page.heading(f"{name}: {task.question}")
+        page.text(f"What grows is {task.growth}. Trained at {task.length:,} {task.unit}. {verdict(summaries)}")
+        figures = {"curves": curves(task, summaries), "trade": trade(summaries), "inside": inside(summaries)}
+        if (sensitive := rates(cells)) is not None:
+            figures["rates"] = sensitive
+        for kind, figure in figures.items():
+            page.figure(figure, f"{name}: {kind}")
+            files[f"{stem}-{kind}.png"] = report.png(figure)
+        page.table(*table(summaries))
+        text.append(f"## {name}\n\n{verdict(summaries)}\n\n{as_markdown(summaries)}")
+    told = {name: [_plain(summary) for summary in summaries] for name, (_, summaries, _) in found.items()}
+    files["results.json"] = json.dumps({"command": command, "tasks": told}, indent=1) + "\n"
+    files["table.md"] = "\n".join(text)
+    files["report.html"] = page.html()
+    for name, content in files.items():
+        report.write(folder / name, content)
+    return [folder / name for name in files]
+
+
+def _plain(summary: Summary) -> dict[str, Any]:
+    told = {name: getattr(summary, name) for name in summary.__dataclass_fields__}
+    told["scores"] = [at._asdict() for at in summary.scores]
+    told["kept"] = summary.kept._asdict()
+    told["lead"] = summary.lead._asdict() if summary.lead else None
+    return told

@@ -1,0 +1,140 @@
+"""Order: two things are hidden in a growing record, and the question is which comes first.
+
+Finding them is not enough, whatever is pooled: they must be set in relation across all that lies between.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from tokred_sci.datasets.sample import ORGANISMS, load_sample
+from tokred_sci.errors import InputError
+from tokred_sci.stability.tasks import dna, points, series
+from tokred_sci.stability.tasks.mosaic import cut_from
+from tokred_sci.stability.tasks.task import Made, Make, Task, span
+
+
+def fragment_order_task(length: int = 1024, fragment: int = 256) -> Task:
+    """Which of two foreign fragments comes first in a stretch of the E. coli genome?
+
+    Args:
+        length: bases of a training record, at least four fragments.
+        fragment: bases of each fragment, at every length.
+
+    Example:
+        >>> records, labels, hidden = fragment_order_task().draw(2, seed=0, multiple=2)
+        >>> len(records[0]), hidden[0].sum(), sorted(labels.tolist())
+        (2048, np.int64(512), [0, 1])
+    """
+    _check(length, fragment)
+    whole = dna.fragment_task(length, fragment)
+    sample = load_sample("dna")
+    host = dna.regions(dna.of_organisms(sample, ORGANISMS[:1]), dna.REACH * length)
+    guests = [dna.regions(dna.of_organisms(sample, (organism,)), fragment) for organism in ORGANISMS[1:3]]
+
+    def make(generator: np.random.Generator, test: bool, multiple: int, label: int) -> Made:
+        total = length * multiple
+        record, hidden = dna.cut(generator, host[test], total), np.zeros(total, dtype=bool)
+        for start, guest in zip(_two_places(generator, total, fragment), (label, 1 - label), strict=True):
+            piece = dna.cut(generator, guests[guest][test], fragment)
+            record = record[:start] + piece + record[start + fragment :]
+            hidden |= span(total, start, fragment)
+        return Made(record, hidden)
+
+    return _asked(whole, make, ORGANISMS[1:3], f"Which of two fragments of {fragment} bases comes first?")
+
+
+def exercise_order_task(length: int = 512, excerpt: int = 64, fade: int = 8) -> Task:
+    """Which of two exercises is done first in a recording of pendulum swings?
+
+    Args:
+        length: time steps of a training record, at least four excerpts.
+        excerpt: time steps of each exercise, and of each piece of the background.
+        fade: steps over which one piece goes over into the next.
+    """
+    _check(length, excerpt)
+    whole = series.exercise_task(length, excerpt)
+    sample = load_sample("series")
+    pair = tuple(sample.classes.index(name) for name in ("abduction", "external rotation"))
+    cuts = {key: cut_from(pool, excerpt + fade, level=False) for key, pool in series.exercises(sample).items()}
+    ramp = (np.arange(fade) + 0.5) / fade
+    weight = np.concatenate([ramp, np.ones(excerpt - fade), ramp[::-1]])
+
+    def make(generator: np.random.Generator, test: bool, multiple: int, label: int) -> Made:
+        total, pieces = length * multiple, length * multiple // excerpt + 1
+        shown = dict(zip(_apart(generator, pieces - 2), (pair[label], pair[1 - label]), strict=True))
+        canvas = np.zeros((6, pieces * excerpt + fade), np.float32)
+        hidden = np.zeros(pieces * excerpt, dtype=bool)
+        for place in range(pieces):
+            values = cuts[shown.get(place - 1, 0), test](
+                generator
+            )  # neither the first piece nor the last, which are cut
+            canvas[:, place * excerpt : (place + 1) * excerpt + fade] += values * weight
+            hidden[place * excerpt : (place + 1) * excerpt] = place - 1 in shown
+        start = int(generator.integers(excerpt))
+        return Made(canvas[:, start + fade // 2 :][:, :total], hidden[start:][:total])
+
+    names = (sample.classes[pair[0]], sample.classes[pair[1]])
+    return _asked(whole, make, names, f"Which of two exercises of {excerpt} time steps is done first?")
+
+
+def spot_order_task(length: int = 512, spot: int = 12, apart: float = 4.0) -> Task:
+    """Which of two marked spots on a brain's surface lies further to the front, the one on a gyrus or in a sulcus?
+
+    Both are marked alike; records are not turned. Training: left hemisphere; test: right.
+
+    Args:
+        length: points of a training record.
+        spot: points of each spot, at every length.
+        apart: least distance from back to front, in mm.
+    """
+    from scipy.spatial import cKDTree
+
+    whole = points.folding_task(length, spot)
+    sample = load_sample("points")
+    trees = [cKDTree(record[:, :3]) for record in sample.records]
+    pure = [points.pure_spots(tree, labels, spot) for tree, labels in zip(trees, sample.labels, strict=True)]
+    spots = [[tree.query(tree.data[seeds], k=spot)[1] for seeds in of] for tree, of in zip(trees, pure, strict=True)]
+
+    def make(generator: np.random.Generator, test: bool, multiple: int, label: int) -> Made:
+        cloud, tree = sample.records[test], trees[test]
+        while True:  # most places hold both kinds, in either order
+            _, chosen = tree.query(cloud[generator.integers(len(cloud)), :3], k=length * multiple)
+            here = np.zeros(len(cloud), dtype=bool)
+            here[chosen] = True
+            inside = [of_kind[here[of_kind].all(1)] for of_kind in spots[test]]
+            if not all(map(len, inside)):
+                continue
+            first, second = (of_kind[generator.integers(len(of_kind))] for of_kind in inside)
+            ahead = cloud[first, 1].mean() - cloud[second, 1].mean()
+            if abs(ahead) >= apart and (ahead < 0) == bool(label) and not np.isin(first, second).any():
+                break
+        marked = np.isin(chosen, np.concatenate([first, second]))
+        record = np.concatenate([cloud[chosen, :6], marked[:, None]], axis=1)
+        record = generator.permutation(record).astype(np.float32)
+        return Made(record, record[:, 6] > 0)
+
+    return _asked(whole, make, sample.classes, f"Which of two marked spots of {spot} points lies further to the front?")
+
+
+def _check(length: int, hidden: int) -> None:
+    if not 1 <= 4 * hidden <= length:
+        raise InputError(f"Expected a length of at least four times what is hidden (got {length} and {hidden}).")
+
+
+def _apart(generator: np.random.Generator, count: int) -> tuple[int, int]:
+    """Two of `count` places in order, with at least one between them; every such pair is equally likely."""
+    first, second = np.sort(generator.choice(count - 1, 2, replace=False))
+    return int(first), int(second) + 1
+
+
+def _two_places(generator: np.random.Generator, total: int, size: int) -> tuple[int, int]:
+    """Starts of two pieces that do not overlap, with at least half a piece between them."""
+    room = total - 2 * size - size // 2
+    first, second = np.sort(generator.integers(room + 1, size=2))
+    return int(first), int(second) + size + size // 2
+
+
+def _asked(whole: Task, make: Make, classes: tuple[str, ...], question: str) -> Task:
+    """The task that hides one thing, asked about two."""
+    return replace(whole, question=question, classes=classes, make=make)
