@@ -22,7 +22,7 @@ class Domain(StrEnum):
 
 def add_to(app: typer.Typer) -> None:
     """Register these commands."""
-    for command in (train, evaluate, sweep, demo):
+    for command in (train, evaluate, sweep, stability, demo):
         app.command(rich_help_panel=PANEL)(command)
 
 
@@ -73,6 +73,46 @@ def sweep(
     tell(rows, lambda: (folder / "sweep.csv").read_text().rstrip(), as_json)
     if any("error" in row for row in rows):
         raise typer.Exit(1)
+
+
+def stability(
+    tasks: Annotated[
+        list[str] | None, typer.Argument(help="Names of tasks, as series/order; by default one for each domain.")
+    ] = None,
+    arms: Annotated[str, typer.Option(help="Names of arms between commas; 'all' is every one.")] = "",
+    seeds: Annotated[int, typer.Option(help="Models of each arm; five or more for intervals.", min=1)] = 5,
+    rates: Annotated[str, typer.Option(help="Factors of the learning rate, between commas: its sensitivity.")] = "1",
+    tune: Annotated[bool, typer.Option("--tune", help="Choose each arm's rate out of 0.5, 1 and 2 first.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder: one file for each model, results.json, figures, a page.")] = Path(
+        "runs/stability"
+    ),
+    quick: Annotated[bool, typer.Option("--quick", help="Under 3 minutes; numbers say little.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train arms on short records, measure them at up to 16 times the length; called again, it goes on."""
+    from tqdm import tqdm
+
+    from tokred_sci.report import can_write
+    from tokred_sci.stability import study
+    from tokred_sci.stability.pages import as_text
+
+    def bar(items: Iterable[Any], name: str) -> Iterable[Any]:
+        return tqdm(items, desc=f"{name:36}", leave=False, disable=None, file=sys.stderr)
+
+    if not can_write(out):
+        raise InputError(f"Expected '--out' as a folder that can be written to (got {out}): choose another.")
+    chosen = study.Study(
+        study.choose_tasks(tasks, quick),
+        study.choose_arms(arms, quick),
+        1 if quick else seeds,
+        tuple(float(rate) for rate in rates.split(",")),
+        tune,
+        quick,
+    )
+    found = study.run(chosen, out, bar)
+    files = study.save(chosen, found, out)
+    text = "\n\n".join(f"{name}: {one.task.question}\n{as_text(one.summaries)}" for name, one in found.items())
+    tell({"files": files, "tasks": study.plain(found)}, f"{text}\n\n{files[-1]}", as_json)
 
 
 def demo(

@@ -25,7 +25,8 @@ class Summary:
         seeds: how many.
         multiples: lengths, in training lengths.
         scores: at each length the mean over seeds and records, with a 95 % interval over both (with one seed: records).
-        kept: share of the score at the training length that is left at the longest, with its interval.
+        kept: share of the score at the training length that is left at the longest, with its interval; None
+            where some seed learnt nothing.
         lead: score at the longest length minus that of the reference on the same records, with its interval; None for
             the reference itself, and where there is none.
         slope: change of the score per doubling of length.
@@ -41,7 +42,7 @@ class Summary:
     seeds: int
     multiples: tuple[int, ...]
     scores: tuple[Interval, ...]
-    kept: Interval
+    kept: Interval | None
     lead: Interval | None
     slope: float
     effective: int
@@ -105,11 +106,14 @@ def _over_seeds(scores: list[list[float]]) -> Interval:
     return hierarchical_interval(scores if len(scores) > 1 else [*scores, *scores], resamples=2000)
 
 
-def _kept(cells: list[Told]) -> Interval:
+def _kept(cells: list[Told]) -> Interval | None:
     long, short = ([cell["lengths"][place]["scores"] for cell in cells] for place in (-1, 0))
     if len(cells) == 1:
         long, short = long * 2, short * 2
-    return retained_share(long, short, resamples=2000)
+    try:
+        return retained_share(long, short, resamples=2000)
+    except InputError:  # there is nothing to keep
+        return None
 
 
 def _lead(cells: list[Told], reference: list[Told]) -> Interval | None:
@@ -157,6 +161,7 @@ def winners(summaries: Sequence[Summary], share: float = 0.95) -> list[str]:
         s.arm
         for s in summaries
         if s.kind in ("graph", "density", "variant")
+        and s.kept is not None
         and s.kept.estimate >= share
         and all(above(s.scores[-1], other) for other in others)
     ]

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from tokred_sci.errors import InputError
 from tokred_sci.experiment import ModelConfig, Reduce
+from tokred_sci.stability.tasks import Task
 from tokred_sci.training.config import TrainConfig
 
 Kind = Literal["reference", "rival", "control", "graph", "density", "variant"]
@@ -36,6 +37,24 @@ class Recipe:
         return replace(self, train=replace(self.train, steps=60, warm_up=10), pool=256, test=24)
 
 
+def recipe_for(task: Task) -> Recipe:
+    """The recipe that all tasks share: windows first, then one merging step to 16 tokens, places by rank.
+
+    The size exponent is 0 (a merged token speaks once), see docs/stability.md for what it and other settings do.
+    """
+    model = ModelConfig(
+        task.domain,
+        task.tokenizer,
+        task.answer,
+        task.outputs,
+        window=16,
+        unit=task.spacing,
+        size_exponent=0.0,
+        places="rank",
+    )
+    return Recipe(model, TrainConfig(steps=400))
+
+
 @dataclass(frozen=True)
 class Arm:
     """One variant.
@@ -48,8 +67,8 @@ class Arm:
         options: of the method.
         block: the block that merges; None = the recipe's.
         keep: tokens kept, or a share of them; None = the recipe's.
-        model: what else differs in the model.
-        train: what differs in training.
+        model: what else differs in the model; "tokens" stands for those of a training record.
+        train: what differs in training; "half" stands for half of the steps.
         coarse: how many times as many elements a token holds from the start.
         lengths: training records are as many times as long, in turn.
     """
@@ -76,8 +95,14 @@ class Arm:
                 options=self.options,
             )
             model = replace(model, reduce=(step,))
-        changes = {name: tokens if value == "tokens" else value for name, value in self.model.items()}
-        train = {name: recipe.train.steps // 2 if value == "half" else value for name, value in self.train.items()}
+        changes: dict[str, Any] = dict(self.model)
+        if changes.get("places") == "tokens":
+            changes["places"] = float(tokens)
+        if changes.get("log_scale") == "tokens":
+            changes["log_scale"] = tokens
+        train: dict[str, Any] = dict(self.train)
+        if train.get("length_warm_up") == "half":
+            train["length_warm_up"] = recipe.train.steps // 2
         return replace(model, **changes), replace(recipe.train, **train)
 
 
@@ -102,6 +127,13 @@ def coarsened(model: ModelConfig, times: int) -> ModelConfig:
 
 ARMS: dict[str, Arm] = {
     "none": Arm("reference", "every token to the end"),
+    "fit": Arm("rival", "places squeezed to the training length", model={"places": "tokens"}),
+    "fit max": Arm("rival", "and the strongest token answers", model={"places": "tokens", "pool": "max"}),
+    "fit attention": Arm("rival", "and a learned choice answers", model={"places": "tokens", "pool": "attention"}),
+    "fit log-n": Arm("rival", "and logits grow with log(length)", model={"places": "tokens", "log_scale": "tokens"}),
+    "fit lengths": Arm(
+        "rival", "and trained on 1, 2 and 4 times the length", model={"places": "tokens"}, lengths=(1, 2, 4)
+    ),
     "log-n": Arm("rival", "logits grow with log(length)", model={"log_scale": "tokens"}),
     "qk-norm": Arm("rival", "queries and keys of one norm", model={"qk_norm": True}),
     "warm-up": Arm("rival", "training records grow to their length", train={"length_warm_up": "half"}),
@@ -124,6 +156,7 @@ ARMS: dict[str, Arm] = {
     "peaks": Arm("density", "density peaks and who is nearest to them", "peaks"),
     "cover": Arm("density", "centres as far apart as can be", "cover"),
     "medoids": Arm("density", "centres of clusters", "medoids"),
+    "cover max": Arm("variant", "the strongest token answers", "cover", model={"pool": "max"}),
     "peaks tau=1": Arm(
         "variant", "a merged token weighs as much as all it holds", "peaks", model={"size_exponent": 1.0}
     ),
@@ -131,6 +164,8 @@ ARMS: dict[str, Arm] = {
     "peaks early": Arm("variant", "merging in the first block", "peaks", block=0),
     "peaks late": Arm("variant", "merging in the third block", "peaks", block=2),
     "peaks 1/4": Arm("variant", "a share instead of a number", "peaks", keep=0.25),
+    "peaks real": Arm("variant", "places in steps, not by rank", "peaks", model={"places": "real"}),
+    "links real": Arm("variant", "places in steps, not by rank", "links", model={"places": "real"}),
     "peaks norm": Arm("variant", "means that keep the norm", "peaks", model={"combine": "norm"}),
     "peaks features": Arm("variant", "compared by features, not by keys", "peaks", model={"metric": "features"}),
     "peaks x2": Arm("variant", "twice the budget", "peaks", keep=32),

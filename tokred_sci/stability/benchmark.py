@@ -4,9 +4,8 @@ One trained model is one file, so a run that was stopped goes on, and several ma
 """
 
 import json
-import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,34 +35,6 @@ TUNING = 1000
 """Seed of the runs that choose learning rates; no result is reported of it."""
 
 Bar = Callable[[Iterable[Any], str], Iterable[Any]]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is to be run.
-
-    Args:
-        task: its name.
-        arms: names out of `arms.ARMS`.
-        seeds: of data, weights and order; all arms share them, so that differences are paired.
-        rates: factors of the recipe's learning rate; more than one are for tuning and for its sensitivity.
-        multiples: lengths of the test records, in training lengths.
-        quick: a tenth of the work.
-    """
-
-    task: str
-    arms: tuple[str, ...]
-    seeds: tuple[int, ...]
-    rates: tuple[float, ...] = (1.0,)
-    multiples: tuple[int, ...] = MULTIPLES
-    quick: bool = False
-
-    def cells(self) -> Iterator["Cell"]:
-        """One for each model to train, those that share records next to each other."""
-        for seed in self.seeds:
-            for arm in self.arms:
-                for rate in self.rates:
-                    yield Cell(self.task, arm, seed, rate)
 
 
 @dataclass(frozen=True)
@@ -114,42 +85,49 @@ def _entry(task: Task, tokens: Tokens, truth: Any) -> Entry:
     return Entry(tokens, targets=np.asarray(truth, np.int64))
 
 
-def run(plan: Plan, task: Task, recipe: Recipe, folder: str | Path, bar: Bar) -> list[dict[str, Any]]:
-    """Train and measure whatever of the plan is not there yet, and return all cells of the plan.
+def run(
+    cells: Iterable[Cell],
+    task: Task,
+    recipe: Recipe,
+    folder: str | Path,
+    bar: Bar,
+    multiples: tuple[int, ...] = MULTIPLES,
+) -> list[dict[str, Any]]:
+    """Train and measure the cells that are not there yet, and return what is told of all.
 
-    Law: the same plan gives the same scores whatever was run before, and in whatever order.
+    Law: a cell has the same scores whatever was run before, and in whatever order.
 
     Args:
-        plan: which arms, seeds, rates and lengths.
-        task: what is asked; its name is the plan's.
+        cells: of one task; arms share the records of a seed, so that their differences are paired.
+        task: what is asked.
         recipe: how models are made and trained.
         folder: one JSON file for each cell.
         bar: wraps an iterable and a description, for progress.
+        multiples: lengths of the test records, in training lengths.
 
     Raises:
-        InputError: an arm that does not exist; a folder whose cells are of another recipe.
+        InputError: a task without classes; an arm that does not exist; a file of another recipe in the folder.
     """
     folder = Path(folder)
-    recipe = recipe.quick() if plan.quick else recipe
-    recipe = replace(recipe, model=replace(recipe.model, head=task.answer, outputs=task.outputs))
-    for name in plan.arms:
-        find_arm(name)
+    if task.answer == "forecast":
+        raise InputError("Expected a task with classes (got a forecast): see `lengths.look_back_curve`.")
     material: Material | None = None
-    cells = []
-    for cell in bar(list(plan.cells()), plan.task):
+    found = []
+    for cell in bar(sorted(cells, key=lambda cell: cell.seed), "models"):
+        find_arm(cell.arm)
         told = read_cell(cell.path(folder))
         if told is None:
             if material is None or material.seed != cell.seed:
                 material = Material(task, recipe, cell.seed, bar)
-            told = {**asdict(cell), **run_cell(cell, material, plan.multiples)}
+            told = {**asdict(cell), **run_cell(cell, material, multiples)}
             write(cell.path(folder), json.dumps(told, indent=1) + "\n")
-        elif told["recipe"] != plain(recipe) or [at["multiple"] for at in told["lengths"]] != list(plan.multiples):
+        elif told["recipe"] != plain(recipe) or [at["multiple"] for at in told["lengths"]] != list(multiples):
             raise InputError(
                 f"Expected {cell.path(folder)} to be of this recipe and these lengths (it is of others): "
                 "choose another folder, or delete that file."
             )
-        cells.append(told)
-    return cells
+        found.append(told)
+    return found
 
 
 def plain(recipe: Recipe) -> dict[str, Any]:
@@ -266,15 +244,3 @@ def tuned(cells: Iterable[Mapping[str, Any]]) -> dict[str, float]:
         if cell["seed"] == TUNING and score > best.get(cell["arm"], (-1.0, 0.0))[0]:
             best[cell["arm"]] = (score, cell["rate"])
     return {arm: rate for arm, (_, rate) in best.items()}
-
-
-def gather(folder: str | Path, task: str | None = None) -> list[dict[str, Any]]:
-    """All cells in a folder, of one task or of all, in the order of their paths.
-
-    Raises:
-        InputError: none there.
-    """
-    paths = sorted(Path(folder).glob(f"cells/{(task or '*').replace('/', '-')}/*.json"))
-    if not paths:
-        raise InputError(f"Expected results in {folder}{os.sep}cells (got none): run `tokred stability` first.")
-    return [json.loads(path.read_text()) for path in paths]

@@ -36,7 +36,9 @@ def _row(summary: Summary) -> list[str]:
         summary.kind,
         str(summary.seeds),
         *(f"{at.estimate:.3f} [{at.low:.3f}, {at.high:.3f}]" for at in summary.scores),
-        f"{summary.kept.estimate:.2f} [{summary.kept.low:.2f}, {summary.kept.high:.2f}]",
+        ""
+        if summary.kept is None
+        else f"{summary.kept.estimate:.2f} [{summary.kept.low:.2f}, {summary.kept.high:.2f}]",
         ""
         if summary.lead is None
         else f"{summary.lead.estimate:+.3f} [{summary.lead.low:+.3f}, {summary.lead.high:+.3f}]",
@@ -52,6 +54,29 @@ def as_markdown(summaries: Sequence[Summary]) -> str:
     head, rows = table(summaries)
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def as_text(summaries: Sequence[Summary]) -> str:
+    """Means at every length and what was kept, for a terminal."""
+    head = ["arm", *(f"{m}x" for m in summaries[0].multiples), "kept", "tokens", "ms"]
+    rows = [
+        [
+            s.arm,
+            *(f"{at.estimate:.3f}" for at in s.scores),
+            "" if s.kept is None else f"{s.kept.estimate:.2f}",
+            str(s.tokens[-1]),
+            f"{1000 * s.seconds[-1]:.1f}",
+        ]
+        for s in summaries
+    ]
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if place else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in [head, *rows]
+    )
 
 
 def styles(summaries: Sequence[Summary]) -> dict[str, dict[str, Any]]:
@@ -139,7 +164,7 @@ def rates(cells: Sequence[Mapping[str, Any]]) -> Figure | None:
     figure = Figure(figsize=(7, 4.2), layout="constrained", dpi=110)
     axes = figure.subplots()
     for place, (arm, (tried, losses, value)) in enumerate(found.items()):
-        style = {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
+        style: dict[str, Any] = {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
         axes.plot(tried, losses, label=f"{arm}: sensitivity {value:.2f}", **style)
     axes.set(xscale="log", xlabel="learning rate", ylabel="loss at the longest length")
     axes.legend(fontsize=8)
@@ -163,8 +188,8 @@ def verdict(summaries: Sequence[Summary]) -> str:
             f"interval above those of no reduction, of every rival and of every control here ({seeds} seeds)."
         )
     return (
-        f"No way of merging keeps 95 % of its score at {longest} times the training length with an interval above those "
-        f"of no reduction, of every rival and of every control here ({seeds} seeds)."
+        f"No way of merging keeps 95 % of its score at {longest} times the training length with an interval above "
+        f"those of no reduction, of every rival and of every control here ({seeds} seeds)."
     )
 
 
@@ -195,7 +220,7 @@ def save(
             files[f"{stem}-{kind}.png"] = report.png(figure)
         page.table(*table(summaries))
         text.append(f"## {name}\n\n{verdict(summaries)}\n\n{as_markdown(summaries)}")
-    told = {name: [_plain(summary) for summary in summaries] for name, (_, summaries, _) in found.items()}
+    told = {name: [plain(summary) for summary in summaries] for name, (_, summaries, _) in found.items()}
     files["results.json"] = json.dumps({"command": command, "tasks": told}, indent=1) + "\n"
     files["table.md"] = "\n".join(text)
     files["report.html"] = page.html()
@@ -204,9 +229,10 @@ def save(
     return [folder / name for name in files]
 
 
-def _plain(summary: Summary) -> dict[str, Any]:
+def plain(summary: Summary) -> dict[str, Any]:
+    """As JSON has it."""
     told = {name: getattr(summary, name) for name in summary.__dataclass_fields__}
     told["scores"] = [at._asdict() for at in summary.scores]
-    told["kept"] = summary.kept._asdict()
+    told["kept"] = summary.kept._asdict() if summary.kept else None
     told["lead"] = summary.lead._asdict() if summary.lead else None
     return told

@@ -15,7 +15,7 @@ from tokred_sci.stability.tasks.task import Made, Make, Task, span
 
 
 def fragment_order_task(length: int = 1024, fragment: int = 256) -> Task:
-    """Which of two foreign fragments comes first in a stretch of the E. coli genome?
+    """Which of two foreign fragments, of E. coli or of B. thetaiotaomicron, comes first in a stretch of S. aureus?
 
     Args:
         length: bases of a training record, at least four fragments.
@@ -29,8 +29,9 @@ def fragment_order_task(length: int = 1024, fragment: int = 256) -> Task:
     _check(length, fragment)
     whole = dna.fragment_task(length, fragment)
     sample = load_sample("dna")
-    host = dna.regions(dna.of_organisms(sample, ORGANISMS[:1]), dna.REACH * length)
-    guests = [dna.regions(dna.of_organisms(sample, (organism,)), fragment) for organism in ORGANISMS[1:3]]
+    *names, around = ORGANISMS  # S. aureus is the most even of the three: few stretches of it look foreign
+    host = dna.regions(dna.of_organisms(sample, (around,)), dna.REACH * length)
+    guests = [dna.regions(dna.of_organisms(sample, (name,)), fragment) for name in names]
 
     def make(generator: np.random.Generator, test: bool, multiple: int, label: int) -> Made:
         total = length * multiple
@@ -41,7 +42,8 @@ def fragment_order_task(length: int = 1024, fragment: int = 256) -> Task:
             hidden |= span(total, start, fragment)
         return Made(record, hidden)
 
-    return _asked(whole, make, ORGANISMS[1:3], f"Which of two fragments of {fragment} bases comes first?")
+    whole = replace(whole, growth="the stretch of S. aureus around them")
+    return _asked(whole, make, tuple(names), f"Which of two fragments of {fragment} bases comes first?")
 
 
 def exercise_order_task(length: int = 512, excerpt: int = 64, fade: int = 8) -> Task:
@@ -78,10 +80,10 @@ def exercise_order_task(length: int = 512, excerpt: int = 64, fade: int = 8) -> 
     return _asked(whole, make, names, f"Which of two exercises of {excerpt} time steps is done first?")
 
 
-def spot_order_task(length: int = 512, spot: int = 12, apart: float = 4.0) -> Task:
-    """Which of two marked spots on a brain's surface lies further to the front, the one on a gyrus or in a sulcus?
+def spot_order_task(length: int = 512, spot: int = 12, apart: float = 8.0) -> Task:
+    """Which of two marked spots on a brain's surface lies further to the front?
 
-    Both are marked alike; records are not turned. Training: left hemisphere; test: right.
+    One is marked 1 in the last channel, the other -1; records are not turned. Training: left hemisphere; test: right.
 
     Args:
         length: points of a training record.
@@ -91,30 +93,26 @@ def spot_order_task(length: int = 512, spot: int = 12, apart: float = 4.0) -> Ta
     from scipy.spatial import cKDTree
 
     whole = points.folding_task(length, spot)
-    sample = load_sample("points")
-    trees = [cKDTree(record[:, :3]) for record in sample.records]
-    pure = [points.pure_spots(tree, labels, spot) for tree, labels in zip(trees, sample.labels, strict=True)]
-    spots = [[tree.query(tree.data[seeds], k=spot)[1] for seeds in of] for tree, of in zip(trees, pure, strict=True)]
+    clouds = load_sample("points").records
+    trees = [cKDTree(cloud[:, :3]) for cloud in clouds]
 
     def make(generator: np.random.Generator, test: bool, multiple: int, label: int) -> Made:
-        cloud, tree = sample.records[test], trees[test]
-        while True:  # most places hold both kinds, in either order
-            _, chosen = tree.query(cloud[generator.integers(len(cloud)), :3], k=length * multiple)
-            here = np.zeros(len(cloud), dtype=bool)
-            here[chosen] = True
-            inside = [of_kind[here[of_kind].all(1)] for of_kind in spots[test]]
-            if not all(map(len, inside)):
-                continue
-            first, second = (of_kind[generator.integers(len(of_kind))] for of_kind in inside)
-            ahead = cloud[first, 1].mean() - cloud[second, 1].mean()
-            if abs(ahead) >= apart and (ahead < 0) == bool(label) and not np.isin(first, second).any():
+        cloud, tree = clouds[test], trees[test]
+        _, chosen = tree.query(cloud[generator.integers(len(cloud)), :3], k=length * multiple)
+        here, mark = cloud[chosen, :6], np.zeros((length * multiple, 1))
+        while True:  # most pairs are far enough apart
+            pair = generator.choice(len(here), 2, replace=False)
+            ahead = here[pair[0], 1] - here[pair[1], 1]
+            if abs(ahead) >= apart:
                 break
-        marked = np.isin(chosen, np.concatenate([first, second]))
-        record = np.concatenate([cloud[chosen, :6], marked[:, None]], axis=1)
+        _, spots = cKDTree(here[:, :3]).query(here[pair, :3], k=spot)
+        sign = 1 if (ahead > 0) == (label == 0) else -1
+        mark[spots[0]], mark[spots[1]] = sign, -sign
+        record = np.concatenate([here, mark], axis=1)
         record = generator.permutation(record).astype(np.float32)
-        return Made(record, record[:, 6] > 0)
+        return Made(record, record[:, 6] != 0)
 
-    return _asked(whole, make, sample.classes, f"Which of two marked spots of {spot} points lies further to the front?")
+    return _asked(whole, make, ("marked 1", "marked -1"), "Which of two marked spots lies further to the front?")
 
 
 def _check(length: int, hidden: int) -> None:
