@@ -54,8 +54,59 @@ def test_every_task_trains_on_its_sample(tmp_path, name):
     metric = TASKS[name][-1]
     assert {f"{metric}@1", f"{metric}@0.5"} <= set(told["test"])
     assert told["metrics"] == told["valid"] and all(np.isfinite(list(told["test"].values())))
-    names = {"metrics.json", "config.toml", "log.csv", "curves.png", "model", "checkpoints"}
+    costs = told["costs"]
+    assert costs.keys() == {f"{cost}@{share}" for cost in ("tokens", "seconds", "flops") for share in ("1", "0.5")}
+    assert 0 < costs["tokens@0.5"] < costs["tokens@1"] and 0 < costs["flops@0.5"] < costs["flops@1"]
+    names = {"metrics.json", "config.toml", "log.csv", "curves.png", "budgets.png", "model", "checkpoints"}
     assert names <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_a_model_with_one_budget_has_one_cost_and_no_picture_of_many(tmp_path):
+    config = replace(make("series: classify"), train=replace(TRAIN, budgets=()))
+    told = run(config, tmp_path, progress=False)
+    assert told["costs"].keys() == {"tokens", "seconds", "flops"} and not (tmp_path / "budgets.png").exists()
+    assert json.loads((tmp_path / "metrics.json").read_text())["costs"] == told["costs"]
+
+
+@pytest.mark.parametrize("name", ["dna: classify", "points: per-element", "series: forecast"])
+def test_the_plain_baseline_trains_in_the_same_loop(tmp_path, name):
+    config = replace(make(name, plain=True, reduce=()), train=replace(TRAIN, budgets=()))
+    assert np.isfinite(list(run(config, tmp_path, progress=False)["test"].values())).all()
+    assert Model.from_pretrained(tmp_path / "model").config.plain
+
+
+def test_clouds_are_turned_where_points_are_classified_else_refused(tmp_path):
+    config = replace(make("points: per-element"), turn=True)
+    assert 0 <= run(config, tmp_path, progress=False)["test"]["accuracy@1"] <= 1
+    with pytest.raises(InputError, match="'turn' where the task is to classify points"):
+        prepare(replace(make("dna: classify"), turn=True))
+
+
+def test_clouds_get_their_places_as_channels(tmp_path):
+    config = make("points: per-element")
+    placed = prepare(replace(config, data=replace(config.data, places=True)))
+    assert placed.config.model.tokenizer["channels"] == prepare(config).config.model.tokenizer["channels"] + 3
+    tokenizer = Model(placed.config.model).tokenizer
+    slots = placed.stores["train"].entries([0])[0].tokens.features.unflatten(2, (tokenizer.neighbours, -1))[0]
+    held = slots[..., 0] > 0
+    inside = slots[..., -3:] - slots[..., 1:4]  # a point's place less its offset is its token's place
+    assert all(float(one[some].std(0).max()) < 1e-2 for one, some in zip(inside, held, strict=True))
+    for other in (replace(config, turn=True), make("dna: classify")):
+        with pytest.raises(InputError, match=r"without places|'data.places' with points"):
+            prepare(replace(other, data=replace(other.data, places=True)))
+
+
+def test_tensorboard_shows_what_the_log_says(tmp_path):
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    run(make("series: classify"), tmp_path, progress=False)
+    board = events.EventAccumulator(str(tmp_path / "tensorboard"))
+    board.Reload()
+    with (tmp_path / "log.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert {"loss", "learning_rate", "grad_norm", "tokens_per_second", "kept_0"} <= set(board.Tags()["scalars"])
+    for name in ("loss", "kept_0"):
+        shown = [(one.step, one.value) for one in board.Scalars(name)]
+        assert shown == [(int(row["batch"]), pytest.approx(float(row[name]))) for row in rows]
 
 
 def test_learned_groups_train_at_every_budget(tmp_path):
@@ -132,6 +183,30 @@ def test_token_stores_and_files_are_trained_on(tmp_path):
     assert json.loads((tmp_path / "bases" / "metrics.json").read_text())["finished"]
 
 
+def write_genbank(path: Path, stretches: int, inside: str) -> None:
+    """Stretches of 40 letters, every other a feature: of these letters there, of the others outside."""
+    random, outside = np.random.default_rng(stretches), "".join(sorted(set("ACGT") - set(inside)))
+    letters = "".join("".join(random.choice(list(inside if i % 2 else outside), 40)) for i in range(stretches))
+    features = [f"     CDS             {40 * i + 1}..{40 * i + 40}" for i in range(1, stretches, 2)]
+    origin = [f"{i + 1:9d} {letters[i : i + 60].lower()}" for i in range(0, len(letters), 60)]
+    head = [f"LOCUS       {path.stem}  {len(letters)} bp    DNA", "FEATURES             Location/Qualifiers"]
+    path.write_text("\n".join([*head, *features, "ORIGIN", *origin, "//", ""]))
+
+
+def test_another_file_is_the_test_part_and_measured_with_another_again(tmp_path):
+    for name, stretches, inside in (("one", 50, "AC"), ("two", 25, "AC"), ("three", 25, "GT")):
+        write_genbank(tmp_path / f"{name}.gb", stretches, inside)
+    data = DataConfig(str(tmp_path / "one.gb"), test=str(tmp_path / "two.gb"), length=200)
+    model = ModelConfig("dna", {"patch": 8}, "per-element", **TINY)
+    config = RunConfig(data, model, replace(TRAIN, steps=40, budgets=()))
+    counts = {part: len(store) for part, store in prepare(config).stores.items()}
+    assert counts == {"train": 9, "valid": 1, "test": 5}
+    told = run(config, tmp_path / "run", progress=False)
+    assert evaluate(tmp_path / "run") == {"valid": told["valid"], "test": told["test"]}
+    other = evaluate(tmp_path / "run", [f"data.test={tmp_path / 'three.gb'}"])
+    assert other["valid"] == told["valid"] and other["test"]["accuracy"] < 0.2 < 0.8 < told["test"]["accuracy"]
+
+
 def test_one_long_series_is_cut_in_time_and_each_step_of_a_part_is_foretold(tmp_path):
     path = tmp_path / "long.csv"
     steps = np.arange(400)
@@ -152,6 +227,8 @@ def test_one_long_series_is_cut_in_time_and_each_step_of_a_part_is_foretold(tmp_
         (dict(data=DataConfig("sample:plants")), "'dna', 'points' or 'series'"),
         (dict(data=DataConfig("gue/tf9")), "did you mean 'gue/tf4'"),
         (dict(data=DataConfig("sample:points", length=128)), "model.domain = 'points'"),
+        (dict(data=DataConfig("sample:dna", test="some.fa")), "no 'data.valid' or 'data.test' with sample:dna"),
+        (dict(data=DataConfig("a.csv", valid="b"), model=make("series: forecast").model), "got 'b'"),
         (dict(train=replace(TRAIN, length_warm_up=3), model=make("series: forecast").model), "no 'length_warm_up'"),
         (dict(model=replace(make("series: forecast").model, domain="dna", tokenizer={})), "model.domain = 'series'"),
         (dict(data=DataConfig("sample:series", context=5000), model=make("series: forecast").model), "at least 5000"),

@@ -1,12 +1,14 @@
 """The one place where names in a config become objects: tokenizers, reductions, heads, whole models."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import torch
@@ -14,9 +16,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from tokred_sci.errors import InputError
+from tokred_sci.errors import FetchError, InputError, package
+from tokred_sci.models.baseline import Plain
 from tokred_sci.models.embed import EmbedDNA, EmbedPoints, EmbedSeries, EmbedVocabulary
-from tokred_sci.models.encoder import Encoder, Metric
+from tokred_sci.models.encoder import Encoder, Metric, Places
 from tokred_sci.models.heads import Classify, Forecast, PerElement, Pool, Reconstruct
 from tokred_sci.models.soft import SoftGroups
 from tokred_sci.reduction import budget, chain, control, density, graph, space, where
@@ -133,9 +136,11 @@ class ModelConfig:
         tokenizer: arguments of the domain's tokenizer that differ from its defaults.
         head: "classify", "per-element", "forecast" or "reconstruct".
         outputs: classes, numbers per element, or forecast steps.
-        dim, depth, heads, size_exponent, window, unit, qk_norm, metric, dropout, combine: see `Encoder`.
+        dim, depth, heads, size_exponent, window, unit, qk_norm, metric, dropout, combine, log_scale,
+            places: see `Encoder`.
         reduce: merging steps.
         pool: how "classify" pools, see `Classify`.
+        plain: the baseline without attention in the encoder's place, see `Plain`; it merges nothing.
         seed: of the initial weights.
     """
 
@@ -155,6 +160,9 @@ class ModelConfig:
     pool: Pool = "mean"
     dropout: float = 0.0
     combine: Combine = "mean"
+    log_scale: int | None = None
+    places: Places = "real"
+    plain: bool = False
     seed: int = 0
 
     @classmethod
@@ -189,20 +197,35 @@ class Model(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.embed = self._embed()
-            self.encoder = Encoder(
-                config.dim,
-                config.depth,
-                config.heads,
-                {step.block: step.build(width) for step in config.reduce},
-                config.size_exponent,
-                config.window,
-                config.unit,
-                config.qk_norm,
-                config.metric,
-                config.dropout,
-                config.combine,
-            )
+            self.encoder: Encoder | Plain = self._plain() if config.plain else self._encoder(width)
             self.head = self._head()
+
+    def _encoder(self, width: int) -> Encoder:
+        config = self.config
+        return Encoder(
+            config.dim,
+            config.depth,
+            config.heads,
+            {step.block: step.build(width) for step in config.reduce},
+            config.size_exponent,
+            config.window,
+            config.unit,
+            config.qk_norm,
+            config.metric,
+            config.dropout,
+            config.combine,
+            config.log_scale,
+            config.places,
+        )
+
+    def _plain(self) -> Plain:
+        config = self.config
+        if config.reduce:
+            raise InputError(
+                f"Expected no 'reduce' with plain = true (got {len(config.reduce)} steps): it cannot merge."
+            )
+        axes = 3 if config.domain == "points" else 1
+        return Plain(config.dim, config.depth, axes, unit=config.unit, dropout=config.dropout)
 
     def _embed(self) -> nn.Module:
         dim, tokenizer = self.config.dim, self.tokenizer
@@ -245,13 +268,47 @@ class Model(nn.Module):
         told = {**asdict(self.config), "sha256": sha256(weights.read_bytes()).hexdigest()}
         (folder / "config.json").write_text(json.dumps(told, indent=2) + "\n")
 
-    @classmethod
-    def from_pretrained(cls, folder: str | Path) -> "Model":
-        """Read what `save_pretrained` wrote. Nothing in the folder is executed; damaged weights are refused.
+    def push_to_hub(self, name: str, private: bool | None = None, message: str | None = None) -> str:
+        """Put what `save_pretrained` writes on the Hugging Face Hub, as a new version; the answer is its address.
+
+        Args:
+            name: "owner/name"; made if it does not exist.
+            private: who may see it, if it is made; None = as the owner's settings say.
+            message: of the version.
 
         Raises:
-            InputError: a missing or damaged file, an unknown key, or weights of another shape.
+            InputError: a name of another shape.
+            FetchError: the Hub cannot be reached, or does not allow it (log in with `hf auth login`).
+            MissingExtra: the `huggingface_hub` package is not installed.
         """
+        if not _HUB_NAME.fullmatch(name):
+            raise InputError(f"Expected a name on the Hub as 'owner/name' (got {name!r}).")
+        hub = package("huggingface_hub", "the Hugging Face Hub", "huggingface")
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            try:
+                hub.create_repo(name, private=private, exist_ok=True)
+                return str(hub.upload_folder(repo_id=name, folder_path=folder, commit_message=message))
+            except Exception as error:  # of the network, or one of a dozen kinds of the package's own
+                raise FetchError(f"The Hub did not take {name!r} ({error}): log in with `hf auth login`.") from error
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, revision: str | None = None) -> "Model":
+        """Read what `save_pretrained` wrote. Nothing in the folder is executed; damaged weights are refused.
+
+        Args:
+            folder: where it lies; or, as text "owner/name" where there is no such folder, its name on the Hub.
+            revision: branch, tag or commit on the Hub; None = the newest.
+
+        Raises:
+            InputError: a missing or damaged file, an unknown key, weights of another shape, or a revision of a folder.
+            FetchError: the Hub cannot be reached, or does not have it.
+            MissingExtra: for a name on the Hub, the `huggingface_hub` package is not installed.
+        """
+        if isinstance(folder, str) and not Path(folder).exists() and _HUB_NAME.fullmatch(folder):
+            folder = _fetch(folder, revision)
+        elif revision is not None:
+            raise InputError(f"Expected 'revision' with a name on the Hub only (got {revision!r} of {folder}).")
         folder = Path(folder)
         weights = folder / "model.safetensors"
         try:
@@ -267,6 +324,19 @@ class Model(nn.Module):
         except (RuntimeError, SafetensorError) as error:
             raise InputError(f"{weights} does not fit {folder / 'config.json'}: {error}") from error
         return model
+
+
+_HUB_NAME = re.compile(r"[A-Za-z0-9_-][\w.-]*/[A-Za-z0-9_-][\w.-]*")
+
+
+def _fetch(name: str, revision: str | None) -> str:
+    """The folder that a model of the Hub was fetched into, or lay in from before."""
+    hub = package("huggingface_hub", "the Hugging Face Hub", "huggingface")
+    files = ["config.json", "model.safetensors"]
+    try:
+        return str(hub.snapshot_download(name, revision=revision, allow_patterns=files))
+    except Exception as error:  # of the network, or one of a dozen kinds of the package's own
+        raise FetchError(f"There is no folder {name!r}, and the Hub did not give a model ({error}).") from error
 
 
 def _named(what: str, name: str, table: Mapping[str, Any]) -> Any:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,7 +36,8 @@ class DataConfig:
     Args:
         source: "sample:dna", "sample:points" or "sample:series" (in the package); a public dataset by name; a file; or
             a token store.
-        valid, test: further token stores; of all other sources parts are made.
+        valid, test: further token stores where the source is one; else further public sets or files, the whole of
+            which is that part. "" = parts are those of the set, or made.
         options: of the reader of a file.
         length: cut records into pieces of so many bases or steps, or clouds into parts of at most so many points;
             None = never. The length of a record where a sample's records are drawn.
@@ -43,6 +45,8 @@ class DataConfig:
         context: steps that a forecast is made from.
         stride: steps from one forecast to the next; published numbers use 1.
         standardise: forecasts: each channel by mean and spread of its training part, as published errors are.
+        places: clouds get their coordinates, from their mean, once more as channels: tokens hold relative ones, and do
+            not say where in the cloud they are. For clouds that all stand the same way.
         seed: of what is drawn.
         workers: processes that read ahead.
         bucket: put records of like length into one batch.
@@ -57,6 +61,7 @@ class DataConfig:
     context: int = 336
     stride: int = 1
     standardise: bool = True
+    places: bool = False
     seed: int = 0
     workers: int = 0
     bucket: bool = True
@@ -72,6 +77,8 @@ class RunConfig:
         train: how.
         hidden: "reconstruct": share of the tokens that are hidden.
         strands: "classify" of DNA: the class is that of both strands; see `tokred_sci.training.tasks.Classify`.
+        turn: "classify" and "per-element" of points: train on clouds turned and scaled at random; see
+            `tokred_sci.training.tasks.turn_clouds`.
         init: folder of a model, or of a run, to start from: what fits is loaded, what does not is said.
     """
 
@@ -80,6 +87,7 @@ class RunConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
     hidden: float = 0.3
     strands: bool = False
+    turn: bool = False
     init: str = ""
 
 
@@ -105,10 +113,18 @@ def prepare(config: RunConfig) -> Prepared:
     Raises:
         InputError: no such data, or labels that the head cannot be trained on.
     """
+    if config.data.places and (config.model.domain != "points" or _is_store(config.data.source)):
+        raise InputError(f"Expected 'data.places' with points that are no store (got {config.data.source}).")
     if config.model.head == "forecast" and config.train.length_warm_up:
         raise InputError("Expected no 'length_warm_up' with forecasts: it leaves out a record's last tokens.")
     if _is_store(config.data.source):
         return _from_stores(config)
+    own = config.data.source.startswith("sample:") or config.model.head == "forecast"
+    if own and (config.data.valid or config.data.test):
+        raise InputError(
+            f"Expected no 'data.valid' or 'data.test' with {config.data.source} and head {config.model.head!r} (got "
+            f"{config.data.valid or config.data.test!r}): their parts are made."
+        )
     if config.model.head == "forecast":
         return _forecasts(config)
     parts, classes = _pieces(config)
@@ -126,11 +142,15 @@ def _task(config: RunConfig, tokenizer: Any, spread: np.ndarray | None = None) -
     what = f"{config.model.head} {config.model.domain}"
     if config.strands and what != "classify dna":
         raise InputError(f"Expected 'strands' where the task is to classify dna (got {what}): leave it out.")
+    if config.turn and (what not in ("classify points", "per-element points") or config.data.places):
+        told = f"{what}, data.places = {config.data.places}"
+        raise InputError(f"Expected 'turn' where the task is to classify points, without places (got {told}).")
+    vary = partial(tasks.turn_clouds, slots=tokenizer.neighbours) if config.turn else None
     match config.model.head:
         case "classify":
-            return tasks.Classify(tokenizer.reverse_complement if config.strands else None)
+            return tasks.Classify(tokenizer.reverse_complement if config.strands else None, vary)
         case "per-element":
-            return tasks.LabelElements()
+            return tasks.LabelElements(vary)
         case "forecast":
             return tasks.Forecast(tokenizer, np.ones(1) if spread is None else spread)
     return tasks.Reconstruct(tokenizer, config.hidden)
@@ -190,13 +210,18 @@ def _pieces(config: RunConfig) -> tuple[dict[str, list[Piece]], int]:
         records = _read_parts(config)
         domain, classes = records["train"].domain, max(len(part.classes) for part in records.values())
         parts = {name: _cut(part, data.length) for name, part in records.items()}
+        in_order = data.length is not None and not records["train"].groups  # records of one group are never parted
         if list(parts) == ["train"]:
-            parts = _split(parts["train"], data.length is not None)
+            parts = _split(parts["train"], in_order)
         elif "valid" not in parts:
             parts = {**_split(parts["train"], False, test=False), "test": parts["test"]}
     if domain != config.model.domain:
         raise InputError(f"Expected model.domain = {domain!r} for {data.source} (got {config.model.domain!r}).")
     parts = {name: _limit(pieces, data) for name, pieces in parts.items()}
+    if data.places:
+        parts = {
+            name: [piece._replace(record=with_places(piece.record)) for piece in some] for name, some in parts.items()
+        }
     if head != "reconstruct":
         parts = {name: _labelled(pieces, head, data.source) for name, pieces in parts.items()}
         classes = classes or 1 + max(int(np.max(piece.label)) for pieces in parts.values() for piece in pieces)
@@ -220,13 +245,20 @@ def _drawn(config: RunConfig, domain: str) -> tuple[dict[str, list[Piece]], int]
 
 
 def _read_parts(config: RunConfig) -> dict[str, Records]:
-    """Records of a file or of a public dataset, by part where it has parts."""
+    """Records of a file or of a public dataset, by part where it has parts or others are named for them."""
     source = config.data.source
+    splits = () if Path(source).is_file() else find(source).splits
+    parts = {{"dev": "valid"}.get(name, name): load(source, name) for name in splits}
+    if "train" not in parts:
+        parts = {"train": _whole(config, source)}
+    named = {"valid": config.data.valid, "test": config.data.test}
+    return parts | {part: _whole(config, name) for part, name in named.items() if name}
+
+
+def _whole(config: RunConfig, source: str) -> Records:
     if Path(source).is_file():
-        return {"train": read(source, config.model.domain, **config.data.options)}
-    splits = find(source).splits
-    named = {{"dev": "valid"}.get(name, name): load(source, name) for name in splits}
-    return named if "train" in named else {"train": load(source)}
+        return read(source, config.model.domain, **config.data.options)
+    return load(source)
 
 
 def _labelled(pieces: list[Piece], head: str, source: str) -> list[Piece]:
@@ -249,6 +281,11 @@ def _limit(pieces: list[Piece], data: DataConfig) -> list[Piece]:
         return pieces
     chosen = np.random.default_rng(data.seed).permutation(len(pieces))[: data.most]
     return [pieces[place] for place in sorted(chosen.tolist())]
+
+
+def with_places(cloud: np.ndarray) -> np.ndarray:
+    """A cloud (n, channels) with its coordinates, from their mean, as three more channels, see `DataConfig`."""
+    return np.concatenate([cloud, cloud[:, :3] - cloud[:, :3].mean(0)], 1)
 
 
 def _cut(records: Records, length: int | None) -> list[Piece]:

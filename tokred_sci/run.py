@@ -7,10 +7,10 @@ import csv
 import io
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,14 @@ from tokred_sci.datasets.loader import TokenLoader
 from tokred_sci.errors import InputError, TokredError
 from tokred_sci.experiment import Model
 from tokred_sci.prepare import PARTS, Prepared, RunConfig, prepare
-from tokred_sci.training import hooks
+from tokred_sci.training import costs, hooks
 from tokred_sci.training.checkpoint import list_checkpoints, require_same, write_file
 from tokred_sci.training.config import difference, read_config, write_config
 from tokred_sci.training.loop import fit
 from tokred_sci.training.metrics import collect
 from tokred_sci.training.processes import Processes
 
+PRICED = 256  # records that costs are measured on
 SHORT = {"seed": ("train.seed", "model.seed")}
 
 
@@ -42,7 +43,8 @@ def run(config: RunConfig, folder: str | Path, allow: tuple[str, ...] = (), prog
         progress: show a bar.
 
     Returns:
-        what `metrics.json` says: "valid" and "test" by metric, with "@BUDGET" where `train.budgets` are set.
+        what `metrics.json` says: "valid" and "test" by metric, and "costs" of a test record (or valid) in "tokens",
+        "seconds" and "flops", see `tokred_sci.training.costs.Cost`; with "@BUDGET" where `train.budgets` are set.
 
     Raises:
         InputError: a config that does not fit the data, or is not that of the run in the folder.
@@ -82,19 +84,28 @@ def run(config: RunConfig, folder: str | Path, allow: tuple[str, ...] = (), prog
     if not first:
         return {}
     told = json.loads((folder / "metrics.json").read_text())
-    told |= {part: _measure(prepared, part, model) for part in prepared.stores if part != "train"}
+    parts = [part for part in prepared.stores if part != "train"]
+    told |= {part: _measure(prepared, part, model) for part in parts}
+    if parts:
+        last = "test" if "test" in parts else "valid"
+        told["costs"] = _price(prepared, last, model)
+        _draw(folder / "budgets.png", {**told[last], **told["costs"]}, config)
     write_file(folder / "metrics.json", json.dumps({**told, "finished": True}, indent=1) + "\n")
     return told
 
 
-def evaluate(folder: str | Path) -> dict[str, dict[str, float]]:
+def evaluate(folder: str | Path, settings: Sequence[str] = ()) -> dict[str, dict[str, float]]:
     """Measure the model of a finished run once more, on every record of its validation and test parts.
+
+    Args:
+        folder: of the run.
+        settings: "key=value" each, what to do otherwise: "data.test=genome/NC_000932" is another test part.
 
     Raises:
         FileError: the folder holds no config.
-        InputError: it holds no whole model.
+        InputError: it holds no whole model, or a setting is none.
     """
-    config = read_config(RunConfig, Path(folder) / "config.toml")
+    config = read_config(RunConfig, Path(folder) / "config.toml", settings)
     model = Model.from_pretrained(Path(folder) / "model").to(Processes.here().device)
     prepared = prepare(config)
     return {part: _measure(prepared, part, model) for part in prepared.stores if part != "train"}
@@ -175,13 +186,44 @@ def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:
 def _measure(prepared: Prepared, part: str, model: nn.Module) -> dict[str, float]:
     """Scores on every record of a part, in order, at every budget."""
     config = prepared.config
-    scores: dict[str, float] = {}
     loader = TokenLoader(prepared.stores[part], config.train.batch, shuffle=False)
-    for share in config.train.budgets or (None,):
+
+    def score() -> dict[str, float]:
+        return prepared.task.score(*collect(model, loader, prepared.task.answer, config.train.seed))
+
+    return _at_budgets(model, config.train.budgets, score)
+
+
+def _price(prepared: Prepared, part: str, model: nn.Module) -> dict[str, float]:
+    """What an answer costs at every budget, on the first records of a part."""
+    config = prepared.config
+    loader = TokenLoader(prepared.stores[part], config.train.batch, shuffle=False)
+    device = next(model.parameters()).device
+    batches = [batch.to(device) for batch in islice(loader, max(1, PRICED // config.train.batch))]
+    return _at_budgets(
+        model, config.train.budgets, lambda: costs.measure(model, batches, prepared.task.answer)._asdict()
+    )
+
+
+def _at_budgets(
+    model: nn.Module, budgets: tuple[float, ...], numbers: Callable[[], Mapping[str, float]]
+) -> dict[str, float]:
+    """Numbers by name, or by name@budget where there are budgets."""
+    found: dict[str, float] = {}
+    for share in budgets or (None,):
         with nullcontext() if share is None else hooks.at_budget(model, share):
-            told = prepared.task.score(*collect(model, loader, prepared.task.answer, config.train.seed))
-        scores |= {name if share is None else f"{name}@{share:g}": value for name, value in told.items()}
-    return scores
+            found |= {name if share is None else f"{name}@{share:g}": value for name, value in numbers().items()}
+    return found
+
+
+def _draw(path: Path, numbers: Mapping[str, float], config: RunConfig) -> None:
+    """The score against its cost, where there are several budgets."""
+    if len(config.train.budgets) < 2:
+        return
+    metric = next(name for name in ("mcc", "mse") if f"{name}@{config.train.budgets[0]:g}" in numbers)
+    picture = io.BytesIO()
+    costs.draw_budgets({config.data.source: numbers}, metric).savefig(picture, format="png")
+    write_file(path, picture.getvalue())
 
 
 def load_fitting(model: Model, folder: str | Path) -> list[str]:

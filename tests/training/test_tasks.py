@@ -13,7 +13,17 @@ from tokred_sci.tokenizers.points import PointTokenizer
 from tokred_sci.tokenizers.series import SeriesTokenizer
 from tokred_sci.tokens import stack
 from tokred_sci.training.metrics import classification, collect, regression
-from tokred_sci.training.tasks import Classify, Reconstruct, content_of, empty, hide, rank_in_token, shorten
+from tokred_sci.training.tasks import (
+    Classify,
+    LabelElements,
+    Reconstruct,
+    content_of,
+    empty,
+    hide,
+    rank_in_token,
+    shorten,
+    turn_clouds,
+)
 
 
 @pytest.mark.parametrize("compact", [False, True])
@@ -111,3 +121,33 @@ def test_both_strands_of_a_record_get_one_answer(compact):
         either = {float(Classify().loss(model, batch.take([0])).total) for batch in (here, there)}
         seen = {float(task.loss(model, here.take([0])).total) for _ in range(20)}
     np.testing.assert_allclose(sorted(seen), sorted(either), rtol=1e-5)
+
+
+def test_clouds_are_turned_as_a_whole_each_its_own_way_and_never_mirrored():
+    random = np.random.default_rng(0)
+    tokenizer = PointTokenizer(6, 20, channels=4)
+    cloud = random.normal(size=(30, 4)).astype(np.float32)
+    tokens = stack([tokenizer(cloud)] * 40)
+    torch.manual_seed(0)
+    turned = turn_clouds(tokens, 20)
+    before, after = (content_of(some, tokenizer) for some in (tokens, turned))
+    assert torch.equal(before[1], after[1]) and torch.equal(before[2], after[2])  # the other channel, and what is known
+    old, new = before[0][0].double(), after[0].double()
+    factors = torch.stack([torch.pdist(one) / torch.pdist(old) for one in new])
+    assert float((factors.amax(1) - factors.amin(1)).max()) < 1e-3
+    assert 0.8 <= float(factors.min()) < 0.9 and 1.15 < float(factors.max()) <= 1.25
+    maps = torch.linalg.lstsq(old.expand(40, -1, -1), new).solution / factors.mean(1)[:, None, None]
+    torch.testing.assert_close(maps.det(), torch.ones(40, dtype=torch.float64), atol=1e-3, rtol=0)
+    assert float(maps.mean(0).abs().max()) < 0.4  # every side comes up
+
+
+@pytest.mark.parametrize("task", [Classify, LabelElements])
+def test_records_are_varied_in_training_and_never_in_answers(task):
+    tokenizer = PointTokenizer(6, 10)
+    head = "classify" if task is Classify else "per-element"
+    model = Model(ModelConfig("points", {"tokens": 6, "neighbours": 10}, head, dim=8, depth=1, heads=2))
+    tokens = tokenizer(np.random.default_rng(0).normal(size=(30, 3)))
+    batch = Batch(tokens, torch.zeros(1), torch.zeros(1, 30, dtype=torch.long), torch.zeros(1))
+    plain, varied = task(), task(vary=lambda some: turn_clouds(some, 10))
+    losses = {round(varied.loss(model, batch).total.item(), 5) for _ in range(4)}
+    assert len(losses) == 4 and np.array_equal(plain.answer(model, batch)[1], varied.answer(model, batch)[1])

@@ -48,12 +48,14 @@ class Classify:
     Args:
         other: the same records read the other way, `tokenizer.reverse_complement` for DNA whose class is that of both
             strands: training reads every record from a random end, answers are the mean of both.
+        vary: what makes of a record another of the same class, in training only: `turn_clouds`.
     """
 
     other: Callable[[Tokens], Tokens] | None = None
+    vary: Callable[[Tokens], Tokens] | None = None
 
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
-        labels, tokens = _given(batch.labels, "labels").long(), batch.tokens
+        labels, tokens = _given(batch.labels, "labels").long(), _varied(batch.tokens, self.vary)
         if self.other is not None:
             turn = torch.rand(len(labels), 1, 1).to(labels.device) < 0.5
             tokens = replace(tokens, features=torch.where(turn, self.other(tokens).features, tokens.features))
@@ -69,12 +71,19 @@ class Classify:
         return classification(np.concatenate(truth), np.concatenate(guess))
 
 
+@dataclass(frozen=True)
 class LabelElements:
-    """One class for each base, point or time step: `targets` (B, M), -100 where nothing is asked."""
+    """One class for each base, point or time step: `targets` (B, M), -100 where nothing is asked.
+
+    Args:
+        vary: as of `Classify`.
+    """
+
+    vary: Callable[[Tokens], Tokens] | None = None
 
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
         targets = _given(batch.targets, "targets")
-        guess = model(batch.tokens).flatten(0, 1)
+        guess = model(_varied(batch.tokens, self.vary)).flatten(0, 1)
         total = F.cross_entropy(guess, targets.flatten(), ignore_index=IGNORE, reduction="sum")
         return Loss(total, (targets != IGNORE).sum())
 
@@ -175,6 +184,38 @@ class Reconstruct:
         return model(empty(batch.tokens, hidden, self.tokenizer), places).float(), content, asked
 
 
+def turn_clouds(tokens: Tokens, slots: int, scales: tuple[float, float] = (0.8, 1.25)) -> Tokens:
+    """Every cloud turned to a side drawn at random, all alike likely, and made larger or smaller.
+
+    Law: distances within a cloud all change by one factor, drawn within `scales` for each cloud; what else a token
+    says stays. Drawn from the global generator.
+
+    Args:
+        tokens: of a `PointTokenizer`.
+        slots: its `neighbours`.
+
+    Reference: uniform rotations from the QR decomposition of normal numbers: Mezzadri (2007),
+    https://arxiv.org/abs/math-ph/0609050.
+
+    Example:
+        >>> tokenizer = PointTokenizer(tokens=4, neighbours=2)
+        >>> tokens = tokenizer(np.random.default_rng(0).normal(size=(8, 3)))
+        >>> other = turn_clouds(tokens, 2, scales=(1.0, 1.0))
+        >>> torch.allclose(torch.pdist(other.positions[0]), torch.pdist(tokens.positions[0]))
+        True
+    """
+    batch, device = len(tokens), tokens.features.device
+    q, r = torch.linalg.qr(torch.randn(batch, 3, 3, dtype=torch.float64))
+    q = q * r.diagonal(dim1=1, dim2=2).sign()[:, None]
+    q = q * q.det().sign()[:, None, None]  # of an odd number of axes: no mirror images
+    low, high = scales
+    turn = (q * (low * (high / low) ** torch.rand(batch, 1, 1, dtype=torch.float64))).to(device)
+    content = tokens.features.unflatten(2, (slots, -1))
+    near = torch.einsum("bnsi,bij->bnsj", content[..., 1:4], turn.to(content))
+    content = torch.cat([content[..., :1], near, content[..., 4:]], -1)
+    return replace(tokens, features=content.flatten(2), positions=tokens.positions @ turn.to(tokens.positions))
+
+
 def width_of(tokenizer: Tokenizer) -> int:
     """Numbers of content for each element: what `Model(outputs=...)` must be for `Reconstruct`."""
     if isinstance(tokenizer, PointTokenizer):
@@ -263,6 +304,10 @@ def shorten(batch: Batch, share: float) -> Batch:
         nothing = torch.nan if targets.is_floating_point() else IGNORE
         targets = targets.masked_fill(gone.reshape(gone.shape + (1,) * (targets.ndim - 2)), nothing)
     return batch._replace(tokens=cut, targets=targets)
+
+
+def _varied(tokens: Tokens, vary: Callable[[Tokens], Tokens] | None) -> Tokens:
+    return tokens if vary is None else vary(tokens)
 
 
 def _given(value: Tensor | None, name: str) -> Tensor:
