@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tokred_sci.errors import InputError
 from tokred_sci.experiment import REDUCTIONS
 from tokred_sci.reduction.chain import links
+from tokred_sci.reduction.control import none
 from tokred_sci.reduction.density import peaks
 from tokred_sci.reduction.graph import bipartite
 from tokred_sci.reduction.merge import merge
@@ -385,3 +386,9 @@ def test_a_radius_that_is_none_is_refused(radius):
 def test_a_share_that_is_none_is_refused(share):
     with pytest.raises(InputError, match=re.escape(f"'share' in [0, 1) (got {share!r})")):
         loudest(share)
+
+
+def test_none_stays_none_in_windows_and_with_protected_tokens():
+    tokens = Tokens(torch.randn(1, 9, 4), torch.arange(9.0).view(1, 9, 1), torch.ones(1, 9), torch.arange(9)[None])
+    for group in (within(none, windows(4)), protect(none, loudest(0.3))):
+        assert group(tokens.features, tokens, 3).labels.tolist() == [list(range(9))]

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tokred_sci.errors import InputError
+from tokred_sci.reduction.control import none
 from tokred_sci.reduction.merge import merge
 from tokred_sci.reduction.rows import Keep, Rows, best, in_token_order, last_chosen
 from tokred_sci.reduction.space import along_curve, grid
@@ -113,6 +114,9 @@ def within(group: Group, divide: Divide) -> Group:
         tensor([[0, 1, 0, 2, 2, 3]])
     """
 
+    if group is none:  # it is everywhere the same, whatever 'keep' says
+        return group
+
     def grouped(metric: Tensor, tokens: Tokens, keep: int | Tensor | Keep) -> Grouping:
         rows = Rows.of(metric, tokens, keep)
         state = _state(rows.metric, rows.positions, rows.sizes)
@@ -178,6 +182,9 @@ def protect(group: Group, which: Tensor | Callable[[Tensor, Tokens], Tensor]) ->
         >>> protect(links, torch.tensor([[False, True, False, False]]))(x, tokens, 3).labels
         tensor([[0, 1, 0, 2]])
     """
+
+    if group is none:
+        return group
 
     def grouped(metric: Tensor, tokens: Tokens, keep: int | Tensor | Keep) -> Grouping:
         rows = Rows.of(metric, tokens, keep)
