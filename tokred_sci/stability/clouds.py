@@ -26,14 +26,15 @@ def corrupt_points(
     Lengths are measured in radii of the cloud, from its mean to the farthest point, and counts of points as shares of
     1,024: for the paper's own clouds (1,024 points in the unit sphere) these are its numbers, for others the same
     damage in proportion. By kind:
-        "scale": each axis by U(1 / S, S), S from 1.6 to 2; then back to the cloud's own radius and mean.
-        "jitter": Gaussian noise of 0.01 to 0.05 radii on every coordinate.
-        "rotate": about the x, y, z axes in turn, each angle U(-t, t), t from 6 to 30 degrees.
-        "drop-global": 25 to 75 % of the points, anywhere.
-        "drop-local": 100 to 500 of 1,024 points, in 1 to 8 places, each the nearest points to one that is left.
-        "add-global": 10 to 50 points to 1,024, uniform in the ball.
-        "add-local": 100 to 500 points to 1,024, Gaussian around 1 to 8 of the points with a width of 0.075 to 0.125
-            radii; those that leave the ball are put back onto its surface.
+
+    - "scale": each axis by U(1 / S, S), S from 1.6 to 2; then back to the cloud's own radius and mean.
+    - "jitter": Gaussian noise of 0.01 to 0.05 radii on every coordinate.
+    - "rotate": about the x, y, z axes in turn, each angle U(-t, t), t from 6 to 30 degrees.
+    - "drop-global": 25 to 75 % of the points, anywhere.
+    - "drop-local": 100 to 500 of 1,024 points, in 1 to 8 places, each the nearest points to one that is left.
+    - "add-global": 10 to 50 points to 1,024, uniform in the ball.
+    - "add-local": 100 to 500 points to 1,024, Gaussian around 1 to 8 of the points with a width of 0.075 to 0.125
+      radii; those that leave the ball are put back onto its surface.
 
     Args:
         cloud: (N, 3 + C) floats: x, y, z, then channels, which stay with their points. Added points have the channels

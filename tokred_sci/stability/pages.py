@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from tokred_sci.stability.tasks import Task
 
 HEADER = ["arm", "kind", "seeds"]
 LINES = {"reference": "--", "rival": "-.", "control": ":", "graph": "-", "density": "-", "variant": "-"}
+HUES = {"reference": ["#333333"], "rival": [COLOURS[5], COLOURS[0], COLOURS[6], COLOURS[3]], "control": ["#999999"]}
+MERGED = ("graph", "density", "variant")
+MERGING = [COLOURS[1], COLOURS[2], COLOURS[4], COLOURS[7]]
 LAYERS = {
     "entropy_share": "attention entropy / log(tokens)",
     "largest": "largest attention weight",
@@ -50,8 +54,12 @@ def _row(summary: Summary) -> list[str]:
 
 
 def as_markdown(summaries: Sequence[Summary]) -> str:
-    """The table for a page of text: means alone where the figure has the intervals, except at both ends."""
+    """The table for a page of text: intervals at the longest length only, the figure has the others."""
     head, rows = table(summaries)
+    middle = range(len(HEADER), len(HEADER) + len(summaries[0].multiples) - 1)
+    for row, summary in zip(rows, summaries, strict=True):
+        for column, at in zip(middle, summary.scores, strict=False):
+            row[column] = f"{at.estimate:.3f}"
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
@@ -80,13 +88,18 @@ def as_text(summaries: Sequence[Summary]) -> str:
 
 
 def styles(summaries: Sequence[Summary]) -> dict[str, dict[str, Any]]:
-    """Colour, line and marker of each arm: the line says what kind it is."""
-    told = {}
-    for place, summary in enumerate(summaries):
-        colour = "#333333" if summary.kind == "reference" else COLOURS[place % len(COLOURS)]
-        marker = MARKERS[place % len(MARKERS)]
-        told[summary.arm] = {"color": colour, "linestyle": LINES[summary.kind], "marker": marker, "markersize": 4}
-    return told
+    """Colour, line and marker of each arm: line and family of colours say what kind it is."""
+    families = {kind: cycle(HUES.get(kind, MERGING)) for kind in LINES} | dict.fromkeys(MERGED, cycle(MERGING))
+    markers = cycle(MARKERS)
+    return {
+        summary.arm: {
+            "color": next(families[summary.kind]),
+            "linestyle": LINES[summary.kind],
+            "marker": next(markers),
+            "markersize": 4,
+        }
+        for summary in summaries
+    }
 
 
 def curves(task: Task, summaries: Sequence[Summary]) -> Figure:
@@ -101,12 +114,12 @@ def curves(task: Task, summaries: Sequence[Summary]) -> Figure:
         style = look[summary.arm]
         left.errorbar(x, y, yerr=error, capsize=2, elinewidth=0.7, linewidth=1.3, label=summary.arm, **style)
         right.plot(
-            x, [1e9 * seconds / at for seconds, at in zip(summary.seconds, x, strict=True)], linewidth=1.3, **style
+            x, [1e6 * seconds / at for seconds, at in zip(summary.seconds, x, strict=True)], linewidth=1.3, **style
         )
     if task.classes and task.answer == "classify":
         left.axhline(1 / len(task.classes), color="#BBBBBB", linewidth=1)
     left.set(title=task.question, ylabel="score on unseen data", ylim=(None, 1.02))
-    right.set(title="cost of an element", ylabel=f"nanoseconds per {task.unit.removesuffix('s')}", yscale="log")
+    right.set(title="cost of an element", ylabel=f"microseconds per {task.unit.removesuffix('s')}", ylim=(0, None))
     for axes in (left, right):
         axes.set_xscale("log", base=2)
         ticks = [multiple * task.length for multiple in summaries[0].multiples]
@@ -131,7 +144,7 @@ def trade(summaries: Sequence[Summary]) -> Figure:
             summary.arm, (summary.flops[-1] / 1e9, at.estimate), (5, 3), textcoords="offset points", fontsize=8
         )
     axes.set(
-        xlabel=f"GFLOPs a record at {summaries[0].multiples[-1]} times the length", ylabel="score there", xscale="log"
+        xlabel=f"GFLOPs a record at {summaries[0].multiples[-1]} times the length", ylabel="score there", xlim=(0, None)
     )
     _bare(axes)
     return figure
@@ -146,8 +159,8 @@ def inside(summaries: Sequence[Summary]) -> Figure:
         for axes, name in zip(panels, LAYERS, strict=True):
             values = [at[-1].get(name, float("nan")) for at in summary.layers]
             axes.plot(summary.multiples, values, linewidth=1.3, label=summary.arm, **look[summary.arm])
-    for axes, (name, title) in zip(panels, LAYERS.items(), strict=True):
-        axes.set(title=title, yscale="log" if name == "largest" else "linear")
+    for axes, title in zip(panels, LAYERS.values(), strict=True):
+        axes.set(title=title, ylim=(0, None))
         axes.set_xscale("log", base=2)
         axes.set_xticks(summaries[0].multiples, [f"{m}x" for m in summaries[0].multiples])
         _bare(axes)
