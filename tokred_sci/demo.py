@@ -8,7 +8,7 @@ import json
 import platform
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import torch
 import tokred_sci
 from tokred_sci import plotting, report
 from tokred_sci.experiment import Model, ModelConfig, Reduce
+from tokred_sci.stability.arms import Recipe
 from tokred_sci.stability.lengths import effective_length, measure, slope_per_octave
 from tokred_sci.stability.tasks import TASKS, Task
 from tokred_sci.tokens import Tokens
@@ -29,31 +30,6 @@ KINDS = {"none": "no reduction", "links": "graph", "peaks": "density", "random":
 Show = Callable[[str], None]
 Bar = Callable[[Iterable[int], str], Iterable[int]]
 Drawn = tuple[list[Tokens], torch.Tensor]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How one domain is run: the same for every arm but for the merging step.
-
-    Args:
-        model: everything but the merging step.
-        train: steps, batch, learning rate.
-        block: the block that merges.
-        keep: tokens kept, whatever the length.
-        pool: training records drawn once and shared by all arms.
-        test: records per length.
-    """
-
-    model: ModelConfig
-    train: TrainConfig
-    block: int = 1
-    keep: int = 16
-    pool: int = 3072
-    test: int = 128
-
-    def quick(self) -> "Recipe":
-        """A tenth of the work, to see that everything runs; its numbers say little."""
-        return replace(self, train=replace(self.train, steps=60, warm_up=10), pool=256, test=24)
 
 
 RECIPES = {  # size_exponent 0: a merged token speaks once (with 1, what is merged dilutes the answer: docs/LOG.md)
