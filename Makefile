@@ -5,7 +5,7 @@ BIN := .venv/bin
 SHAPED := tests/reduction tests/models tests/training tests/stability tests/test_experiment.py \
 	--ignore=tests/reduction/test_cases.py --ignore=tests/reduction/test_trace.py
 
-.PHONY: demo test lint reliability clean
+.PHONY: demo test lint docs reliability clean
 
 demo: .venv/ready
 	$(BIN)/tokred demo
@@ -13,6 +13,9 @@ demo: .venv/ready
 test: lint
 	$(BIN)/pytest
 	$(BIN)/pytest -k "not refused" --jaxtyping-packages=tokred_sci,beartype.beartype $(SHAPED)
+
+docs: .venv/ready
+	$(BIN)/sphinx-build -W -b html docs docs/_build
 
 reliability: .venv/ready
 	$(BIN)/python scripts/reliability.py

@@ -12,8 +12,32 @@ import pytest
 import tokred_sci
 
 DOCS = Path(tokred_sci.__file__).parents[1] / "docs"
-PAGES = ("formats.md", "scale.md")
-PACKAGES = ("laspy", "h5py", "pandas", "pyarrow", "edfio", "wfdb", "xarray", "distributed")
+ROOMS = "tokens reduction tokenizers datasets models training stability interop plotting experiment explore".split()
+PAGES = (
+    "formats.md",
+    "scale.md",
+    "sklearn.md",
+    "interop.md",
+    "huggingface.md",
+    "quickstart.md",
+    "concept.md",
+    *(f"rooms/{room}.md" for room in ROOMS),
+)
+PACKAGES = (
+    "laspy",
+    "h5py",
+    "pandas",
+    "pyarrow",
+    "edfio",
+    "wfdb",
+    "xarray",
+    "distributed",
+    "transformers",
+    "torch_geometric",
+    "anndata",
+    "onnxruntime",
+    "onnxscript",
+)
 
 
 def examples(page):

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tokred_sci.datasets.sample import load_sample
+    from tokred_sci.errors import InputError, TokredError
     from tokred_sci.experiment import REDUCTIONS, Model, ModelConfig, Reduce
     from tokred_sci.models.encoder import Encoder
     from tokred_sci.reduction.merge import extent, merge, to_source, unmerge
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from tokred_sci.tokenizers import DNATokenizer, PointTokenizer, SeriesTokenizer
     from tokred_sci.tokens import Grouping, Tokens, stack
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
 
 _HOMES = {
     "Tokens": "tokens",
@@ -35,18 +36,22 @@ _HOMES = {
     "ModelConfig": "experiment",
     "Reduce": "experiment",
     "REDUCTIONS": "experiment",
+    "TokredError": "errors",
+    "InputError": "errors",
 }
 __all__ = [
     "REDUCTIONS",
     "DNATokenizer",
     "Encoder",
     "Grouping",
+    "InputError",
     "Model",
     "ModelConfig",
     "PointTokenizer",
     "Reduce",
     "SeriesTokenizer",
     "Tokens",
+    "TokredError",
     "cells",
     "extent",
     "load_sample",

@@ -136,8 +136,8 @@ class ModelConfig:
         tokenizer: arguments of the domain's tokenizer that differ from its defaults.
         head: "classify", "per-element", "forecast" or "reconstruct".
         outputs: classes, numbers per element, or forecast steps.
-        dim, depth, heads, size_exponent, window, unit, qk_norm, metric, dropout, combine, log_scale,
-            places: see `Encoder`.
+        dim, depth, heads, size_exponent, window, unit, qk_norm, metric: see `Encoder`.
+        dropout, combine, log_scale, places: see `Encoder`, too.
         reduce: merging steps.
         pool: how "classify" pools, see `Classify`.
         plain: the baseline without attention in the encoder's place, see `Plain`; it merges nothing.

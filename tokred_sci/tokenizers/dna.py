@@ -76,14 +76,15 @@ class DNATokenizer:
     commutes with the reverse complement.
 
     Features by scheme:
-        "patch": patch * 5 numbers, per base [A, C, G, T, lower]: A to T sum to 1 (R is half A, half G),
-            `lower` is the soft mask. A last partial patch is filled up with zeros; its size is the real
-            number of bases. With `compact` a code for each base instead, patch uint8 numbers in a twentieth of the
-            memory, 0 where there is no base: `EmbedDNA` reads both alike, `spell_out` turns them into the former.
-        "kmer": [id, lower-case share of the k-mer]. Ids count in base 4 with A, C, G, T as 0 to 3, first base
-            highest; 4**k stands for a k-mer with any other letter, or a sequence shorter than k. The last k-mer ends
-            where the sequence ends, even if it then shares more than `overlap` bases with the one before.
-        "bpe": [id, lower-case share], from a vocabulary that `train_bpe` made.
+
+    - "patch": patch * 5 numbers, per base [A, C, G, T, lower]: A to T sum to 1 (R is half A, half G),
+      `lower` is the soft mask. A last partial patch is filled up with zeros; its size is the real
+      number of bases. With `compact` a code for each base instead, patch uint8 numbers in a twentieth of the
+      memory, 0 where there is no base: `EmbedDNA` reads both alike, `spell_out` turns them into the former.
+    - "kmer": [id, lower-case share of the k-mer]. Ids count in base 4 with A, C, G, T as 0 to 3, first base
+      highest; 4**k stands for a k-mer with any other letter, or a sequence shorter than k. The last k-mer ends
+      where the sequence ends, even if it then shares more than `overlap` bases with the one before.
+    - "bpe": [id, lower-case share], from a vocabulary that `train_bpe` made.
 
     Args:
         patch: bases per token; k of "kmer" (at most 12: ids stay exact in float32); for "bpe" the length of

@@ -22,8 +22,7 @@ class SeriesTokenizer:
     """One series of shape (channels, time) -> `Tokens`; NaN means missing.
 
     Law: every step is owned by exactly one token, tails included; `detokenize(tokens)` gives the series back
-        to
-    float32 precision of its spread, NaN where a value was missing.
+    to float32 precision of its spread, NaN where a value was missing.
 
     Layout of a token's features: [values (C * patch, channel by channel) | valid (C * patch) | location (C) |
     scale (C)]. A missing value and the filling of a last partial patch are value 0 and valid 0.
