@@ -127,4 +127,4 @@ def test_command_line_tells_and_refuses():
     assert not blocked.stdout
     wrong = cli("demo", "--domain", "rna")
     assert wrong.returncode == 2 and "dna" in wrong.stderr
-    assert cli("--version").stdout.strip() == "0.1.0.dev0"
+    assert cli("--version").stdout.strip() == tokred_sci.__version__
