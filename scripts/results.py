@@ -10,6 +10,7 @@ Runs that differ in nothing but the seed are one row: the mean and each seed, in
 import argparse
 import json
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,25 +43,26 @@ def read(folder: Path) -> dict[str, Any]:
 
 def table(folders: list[Path]) -> str:
     """Markdown: a row for each setting and budget, seeds together."""
-    groups: dict[str, list[Path]] = defaultdict(list)
+    groups: dict[tuple[str, str], list[Path]] = defaultdict(list)
     for folder in sorted(folders):
         if (folder / "metrics.json").exists() and read(folder).get("finished"):
             groups[setting(folder)].append(folder)
     rows = ["| task | what differs | parameters | budget | metric | mean | each |", "|---|---|---|---|---|---|---|"]
-    for told, runs in groups.items():
+    for (told, _), runs in groups.items():
         rows += [f"| {told} | {row}" for row in scores(runs)]
     return "\n".join(rows)
 
 
-def setting(folder: Path) -> str:
-    """Source, head and model of a run in a few words, without its seeds."""
+def setting(folder: Path) -> tuple[str, str]:
+    """Source and model of a run in a few words; and all of its config but the seeds."""
     config = read_config(RunConfig, folder / "config.toml")
-    model = difference(config).get("model", {})
+    model, train = replace(config.model, seed=0), replace(config.train, seed=0)
+    exact = repr(difference(replace(config, model=model, train=train)))
     merges = ", ".join(f"{step.method} after block {step.block}" for step in config.model.reduce)
     size = f"dim {config.model.dim}, depth {config.model.depth}"
     horizon = f", {config.model.outputs} steps" if config.model.head == "forecast" else ""
-    kind = "plain" if model.get("plain") else merges or "no merges"
-    return f"{config.data.source}{horizon} | {kind}, {size}, {config.train.steps} training steps"
+    kind = "plain" if model.plain else merges or "no merges"
+    return f"{config.data.source}{horizon} | {kind}, {size}, {train.steps} training steps", exact
 
 
 def scores(runs: list[Path]) -> list[str]:

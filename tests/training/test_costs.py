@@ -1,5 +1,6 @@
 """Costs of answers: what is counted is what was computed, at every budget; and the picture of it."""
 
+import numpy as np
 import pytest
 import tiny
 import torch
@@ -53,7 +54,10 @@ def test_no_records_are_refused():
 def test_the_picture_has_a_curve_for_each_run_over_each_cost():
     numbers = {f"{name}@{share}": 2.0 + share for name in ("mcc", "tokens", "seconds", "flops") for share in (1, 0.5)}
     figure = draw_budgets({"links": numbers, "peaks": numbers}, "mcc")
-    assert [panel.get_xlabel().split()[0] for panel in figure.axes] == ["tokens", "seconds", "FLOPs"]
-    assert [line.get_xydata().tolist() for line in figure.axes[0].lines] == [[[2.5, 2.5], [3, 3]]] * 2
+    assert [panel.get_xlabel().split()[0] for panel in figure.axes] == ["tokens", "milliseconds", "MFLOP"]
+    for panel, unit in zip(figure.axes, (1, 1e3, 1e-6), strict=True):
+        for line in panel.lines:
+            np.testing.assert_allclose(line.get_xydata(), [[2.5 * unit, 2.5], [3 * unit, 3]])
+        assert len(panel.lines) == 2
     with pytest.raises(InputError, match="'mse' at budgets in 'links'"):
         draw_budgets({"links": numbers}, "mse")

@@ -16,7 +16,11 @@ from tokred_sci.training.metrics import Answer, collect
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-AXES = {"tokens": "tokens left in the end", "seconds": "seconds a record", "flops": "FLOPs a record"}
+AXES = {
+    "tokens": ("tokens left in the end", 1.0),
+    "seconds": ("milliseconds a record", 1e3),
+    "flops": ("MFLOP a record", 1e-6),
+}
 REPEATS = 3
 
 
@@ -107,10 +111,10 @@ def draw_budgets(told: Mapping[str, Mapping[str, float]], metric: str) -> "Figur
             raise InputError(
                 f"Expected {metric!r} at budgets in {name!r} (got {', '.join(sorted(numbers)) or 'none'})."
             )
-        for panel, axis in zip(panels, AXES, strict=True):
-            x = [numbers[f"{axis}@{budget}"] for budget in budgets]
+        for panel, (axis, (_, unit)) in zip(panels, AXES.items(), strict=True):
+            x = [numbers[f"{axis}@{budget}"] * unit for budget in budgets]
             panel.plot(x, [numbers[f"{metric}@{budget}"] for budget in budgets], ".-", label=name)
-    for panel, label in zip(panels, AXES.values(), strict=True):
+    for panel, (label, _) in zip(panels, AXES.values(), strict=True):
         panel.set(xlabel=label, xlim=(0, None))
         panel.grid(alpha=0.25)
         panel.spines[["top", "right"]].set_visible(False)
