@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import tokred_sci
 from tokred_sci import demo, plotting
 from tokred_sci.report import write
 from tokred_sci.stability.tasks import TASKS
