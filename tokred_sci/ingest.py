@@ -328,7 +328,7 @@ class _Job:
 
     def waves(self, progress: bool) -> Iterator[list[Task]]:
         """Tasks that are left, some at a time, with a bar over all."""
-        from tqdm.auto import tqdm
+        from tqdm import tqdm
 
         total, done = (sum(task.elements for task in tasks) for tasks in (self.tasks, self.tasks[: self.done]))
         with tqdm(total=total, initial=done, unit="elements", unit_scale=True, disable=not progress or None) as bar:

@@ -14,7 +14,7 @@ from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 _CHUNK = 1 << 18  # bytes a read
 _TIMEOUT = 30.0  # seconds without a byte
