@@ -12,7 +12,19 @@ import pytest
 import tokred_sci
 
 DOCS = Path(tokred_sci.__file__).parents[1] / "docs"
-ROOMS = "tokens reduction tokenizers datasets models training stability interop plotting experiment explore".split()
+ROOMS = [
+    "tokens",
+    "reduction",
+    "tokenizers",
+    "datasets",
+    "models",
+    "training",
+    "stability",
+    "interop",
+    "plotting",
+    "experiment",
+    "explore",
+]
 PAGES = (
     "formats.md",
     "scale.md",

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tokred_sci.errors import InputError
+from tokred_sci.models.pieces import in_pieces
 
 
 class Attention(nn.Module):
@@ -57,20 +58,33 @@ class Attention(nn.Module):
         self, x: Float[Tensor, "B N D"], places: Float[Tensor, "B N P"], sizes: Float[Tensor, "B N"]
     ) -> tuple[Float[Tensor, "B N D"], Float[Tensor, "B N K"]]:
         """Return the attended features and the keys (mean over heads, before rotation): the metric for merging."""
+        cos, sin = (turn[:, 0] for turn in rotary(places, self.out.in_features // self.heads, x.dtype))
+        bias = size_bias(sizes, self.size_exponent, x.dtype)
+        if self.window is None:
+            return self._attend(x, cos, sin, bias, self._scale(sizes, x.dtype))
+        y, keys = in_pieces(self._attend, x, cos, sin, bias, halo=self.window)
+        return y, keys
+
+    def _attend(
+        self, x: Tensor, cos: Tensor, sin: Tensor, bias: Tensor, scale: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # 3 x (B, H, N, K)
         q, k = self.norm_q(q), self.norm_k(k)
         keys = k.mean(1)
-        cos, sin = rotary(places, q.shape[-1], x.dtype)
-        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
-        bias = size_bias(sizes, self.size_exponent, x.dtype)
-        if self.log_scale is not None and self.window is None:
-            real = (sizes > 0).sum(1).clamp(min=1).to(q.dtype)
-            q = q * (real.log() / math.log(self.log_scale))[:, None, None, None]
+        q, k = rotate(q, cos[:, None], sin[:, None]), rotate(k, cos[:, None], sin[:, None])
+        if scale is not None:
+            q = q * scale
         if self.window is None:
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[:, None, None])
         else:
             y = windowed(q, k, v, bias, self.window)
         return self.out(y.transpose(1, 2).flatten(2)), keys
+
+    def _scale(self, sizes: Tensor, dtype: torch.dtype) -> Tensor | None:
+        if self.log_scale is None:
+            return None
+        real = (sizes > 0).sum(1).clamp(min=1).to(dtype)
+        return (real.log() / math.log(self.log_scale))[:, None, None, None]
 
 
 def size_bias(sizes: Float[Tensor, "B N"], exponent: float, dtype: torch.dtype) -> Float[Tensor, "B N"]:

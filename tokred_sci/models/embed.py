@@ -3,13 +3,12 @@
 Each takes `Tokens` and returns `Tokens`; positions, sizes and source pass through untouched.
 """
 
-from dataclasses import replace
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tokred_sci.errors import InputError
+from tokred_sci.models.pieces import ROWS, in_pieces, with_features
 from tokred_sci.tokenizers.dna import spell_codes
 from tokred_sci.tokens import Tokens
 
@@ -38,11 +37,15 @@ class EmbedDNA(nn.Module):
             bases = spell_codes(_content(tokens, self.patch, "DNATokenizer(patch=..., compact=True)"))
         else:
             bases = _content(tokens, self.patch * 5, "DNATokenizer(patch=...)").unflatten(2, (self.patch, 5))
+        halo = -(-(self.filters.kernel_size[0] // 2) // self.patch)
+        return with_features(tokens, *in_pieces(self._read, bases, rows=ROWS // self.patch, halo=halo))
+
+    def _read(self, bases: Tensor) -> tuple[Tensor]:
         bases = bases.to(self.project.weight.dtype)
         there = bases[..., :4].sum(-1)  # B N patch: 1 for a base, 0 beyond the end of a partial patch
         hits = F.gelu(self.filters(bases.flatten(1, 2).mT)).unflatten(2, (-1, self.patch)) * there[:, None]
         mean = hits.sum(3) / there.sum(2).clamp(min=1)[:, None]  # B hidden N, as are the peaks
-        return replace(tokens, features=self.project(torch.cat([mean, hits.max(3).values], 1).mT))
+        return (self.project(torch.cat([mean, hits.max(3).values], 1).mT),)
 
 
 class EmbedVocabulary(nn.Module):
@@ -60,7 +63,7 @@ class EmbedVocabulary(nn.Module):
 
     def forward(self, tokens: Tokens) -> Tokens:
         content = _content(tokens, 2, "DNATokenizer(scheme='kmer' or 'bpe')")
-        return replace(tokens, features=self.rows(content[..., 0].long()) + self.lower(content[..., 1:]))
+        return with_features(tokens, self.rows(content[..., 0].long()) + self.lower(content[..., 1:]))
 
 
 class EmbedPoints(nn.Module):
@@ -76,6 +79,8 @@ class EmbedPoints(nn.Module):
     Reference: PointNet (Qi et al., 2017), https://arxiv.org/abs/1612.00593.
     """
 
+    scale: Tensor
+
     def __init__(self, dim: int, neighbours: int = 32, channels: int = 3, unit: float = 1.0, hidden: int = 64):
         super().__init__()
         self.slots = (neighbours, channels + 1)
@@ -87,9 +92,12 @@ class EmbedPoints(nn.Module):
 
     def forward(self, tokens: Tokens) -> Tokens:
         slots = _content(tokens, self.slots[0] * self.slots[1], "PointTokenizer").unflatten(2, self.slots)
+        return with_features(tokens, *in_pieces(self._read, slots, rows=ROWS // self.slots[0]))
+
+    def _read(self, slots: Tensor) -> tuple[Tensor]:
         slots = slots * self.scale.to(slots)
         values = self.points(slots[..., 1:]).masked_fill(slots[..., :1] == 0, -torch.inf).amax(2)
-        return replace(tokens, features=self.project(values.masked_fill(values.isinf(), 0)))
+        return (self.project(values.masked_fill(values.isinf(), 0)),)
 
 
 class EmbedSeries(nn.Module):
@@ -109,8 +117,11 @@ class EmbedSeries(nn.Module):
 
     def forward(self, tokens: Tokens) -> Tokens:
         content = _content(tokens, self.width + 2 * self.channels, "SeriesTokenizer")
+        return with_features(tokens, *in_pieces(self._read, content))
+
+    def _read(self, content: Tensor) -> tuple[Tensor]:
         patch, units = content.split([self.width, 2 * self.channels], dim=2)
-        return replace(tokens, features=self.mix(torch.cat([patch, units.asinh()], 2)))  # any unit, tame numbers
+        return (self.mix(torch.cat([patch, units.asinh()], 2)),)  # any unit, tame numbers
 
 
 def _content(tokens: Tokens, width: int, tokenizer: str) -> Tensor:

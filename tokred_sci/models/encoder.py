@@ -1,6 +1,6 @@
 """The one encoder every domain shares: pre-norm Transformer blocks that may merge tokens half-way through."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Literal
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from tokred_sci.errors import InputError
 from tokred_sci.models.attention import Attention
+from tokred_sci.models.pieces import in_pieces, with_features
 from tokred_sci.reduction.budget import Budget, as_budget
 from tokred_sci.reduction.merge import Combine, merge
 from tokred_sci.reduction.where import Group
@@ -59,12 +60,15 @@ class Block(nn.Module):
         where = place(tokens, unit, self.places)
         y, keys = self.attention(self.norm_attention(tokens.features), where, tokens.sizes)
         x = tokens.features + self.drop(y)
-        tokens = replace(tokens, features=x)
+        tokens = with_features(tokens, x)
         if self.reduce is not None:
             group, budget = self.reduce
             metric = keys if self.metric == "keys" else F.layer_norm(x, x.shape[-1:])
             tokens = merge(tokens, group(metric, tokens, budget(metric, tokens)), self.combine)
-        return replace(tokens, features=tokens.features + self.drop(self.mlp(self.norm_mlp(tokens.features))))
+        return with_features(tokens, *in_pieces(self._transform, tokens.features))
+
+    def _transform(self, x: Tensor) -> tuple[Tensor]:
+        return (x + self.drop(self.mlp(self.norm_mlp(x))),)
 
 
 def place(tokens: Tokens, unit: float, places: Places = "real") -> Tensor:
@@ -178,15 +182,24 @@ class Encoder(nn.Module):
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, tokens: Tokens) -> Tokens:
-        return self.trace(tokens)[-1]
+        for seen in self._steps(tokens):  # what is not asked for is let go of
+            tokens = seen
+        return tokens
 
     def trace(self, tokens: Tokens) -> list[Tokens]:
         """The tokens that enter, those after each block, and (last) those that leave: what reduction did, and where."""
+        seen = list(self._steps(tokens))
+        return [*seen[:-2], seen[-1]]  # of the last block, what the norm makes of it
+
+    def _steps(self, tokens: Tokens) -> Iterator[Tokens]:
+        """Tokens that enter, then after each block, then normalised."""
         mask = tokens.mask[..., None]
         first = tokens.mask.to(torch.uint8).argmax(1)
         home = tokens.positions[torch.arange(len(tokens), device=first.device), first].nan_to_num(0, 0, 0)[:, None]
         clean, places = tokens.features.masked_fill(~mask, 0), torch.where(mask, tokens.positions, home)
-        seen = [replace(tokens, features=clean, positions=places)]  # whatever padding held, even NaN, is gone
+        tokens = replace(tokens, features=clean, positions=places)  # whatever padding held, even NaN, is gone
+        yield tokens
         for block in self.blocks:
-            seen.append(block(seen[-1], self.unit))
-        return [*seen[:-1], replace(seen[-1], features=self.norm(seen[-1].features))]
+            tokens = block(tokens, self.unit)
+            yield tokens
+        yield with_features(tokens, self.norm(tokens.features))
