@@ -12,19 +12,7 @@ import pytest
 import tokred_sci
 
 DOCS = Path(tokred_sci.__file__).parents[1] / "docs"
-ROOMS = [
-    "tokens",
-    "reduction",
-    "tokenizers",
-    "datasets",
-    "models",
-    "training",
-    "stability",
-    "interop",
-    "plotting",
-    "experiment",
-    "explore",
-]
+ROOMS = sorted(path.stem for path in (DOCS / "rooms").glob("*.md"))
 PAGES = (
     "formats.md",
     "scale.md",
