@@ -1,7 +1,10 @@
 """The benchmark: every arm can be built; cells are the same whatever ran before; what is said of them is right."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -181,3 +184,16 @@ def test_a_study_runs_tunes_and_tells_its_command(task, tmp_path, monkeypatch):
     assert len(found.cells) == 2 * 3 and [summary.arm for summary in found.summaries] == ["none", "links"]
     assert one.command == 'tokred stability tiny --arms "none,links" --seeds 1 --rates 0.5,1,2 --tune'
     assert study.choose_arms("all") == tuple(ARMS)
+
+
+def test_the_command_runs_goes_on_and_tells_json(tmp_path):
+    command = [sys.executable, "-c", "from tokred_sci.cli import main; main()", "stability", "series/exercise"]
+    command += ["--quick", "--arms", "none,links", "--out", str(tmp_path), "--json"]
+    first, again = (subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(2))
+    told = json.loads(first.stdout)
+    assert told == json.loads(again.stdout)  # the second time nothing is trained, and all is the same
+    assert [arm["arm"] for arm in told["tasks"]["series/exercise"]] == ["none", "links"]
+    assert all(Path(file).stat().st_size for file in told["files"]) and (tmp_path / "report.html").exists()
+    command = ["lynx" if word == "none,links" else word for word in command]
+    wrong = subprocess.run(command, capture_output=True, text=True)
+    assert wrong.returncode == 1 and "links" in wrong.stderr and "Traceback" not in wrong.stderr
