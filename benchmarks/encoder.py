@@ -337,7 +337,7 @@ def length_table(rows: list[Row]) -> list[str]:
     name = rows[0]["part"]
     counts = sorted({int(row["elements"]) for row in rows})
     head = ["", *(f"{count:,}" for count in counts), f"slope of time, at most {SLOPE}", "of memory"]
-    lines = [f"### {DOMAINS[name].elements.capitalize()}: seconds / MB", "", line(head), "|---" * len(head) + "|"]
+    lines = [f"## {DOMAINS[name].elements.capitalize()}: seconds / MB", "", line(head), "|---" * len(head) + "|"]
     for arm, task in dict.fromkeys((row["arm"], row["task"]) for row in rows):
         mine = {int(row["elements"]): row for row in rows if (row["arm"], row["task"]) == (arm, task)}
         cells = [told(mine.get(count)) for count in counts]
@@ -368,7 +368,7 @@ def pair_table(rows: list[Row]) -> list[str]:
         "FLOPs promise",
         f"share, {SHARE} at least",
     ]
-    title = f"### Speed-up at {int(first['tokens']):,} tokens ({int(first['elements']):,} bases)"
+    title = f"## Speed-up at {int(first['tokens']):,} tokens ({int(first['elements']):,} bases)"
     lines = [title, "", line(head), "|---" * len(head) + "|"]
     for task in TASKS:
         of = {row["arm"]: row for row in rows if row["task"] == task}
