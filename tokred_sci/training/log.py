@@ -65,13 +65,22 @@ class Log:
             told = {name: row[name] for name in ("batch", "step", "reason")} | {"records": list(records)}
             self.bad.append(json.dumps(told))
             self.flush()
-        if self.board is not None:
-            for name in ("loss", "learning_rate", "grad_norm", "tokens_per_second", *self.columns[len(COLUMNS) : -2]):
-                self.board.add_scalar(name, row[name], row["batch"])
+        self._show(row)
         kept = [f"{row[name]:.0f}" for name in self.columns[len(COLUMNS) : -2]]
         told = {"loss": f"{row['loss']:.4g}", "tokens/s": f"{row['tokens_per_second']:.3g}"}
         self.bar.set_postfix(told | ({"kept": ">".join(kept)} if kept else {}), refresh=False)
         self.bar.update(row["step"] + (not row["reason"]) - self.bar.n)
+
+    def _show(self, row: Row) -> None:
+        """TensorBoard is a convenience: where it cannot write it ends, and training goes on."""
+        if self.board is None:
+            return
+        try:
+            for name in ("loss", "learning_rate", "grad_norm", "tokens_per_second", *self.columns[len(COLUMNS) : -2]):
+                self.board.add_scalar(name, row[name], row["batch"])
+        except OSError as error:
+            self.board = None
+            warnings.warn(f"TensorBoard ends here ({error}); the log goes on.", CheckpointWarning, stacklevel=2)
 
     def flush(self) -> None:
         """What was said so far is on disk; where that cannot be, it is kept, and said so."""
@@ -85,9 +94,13 @@ class Log:
             warnings.warn(f"Could not write the log in {self.folder} ({error}).", CheckpointWarning, stacklevel=2)
 
     def close(self) -> None:
-        for open_one in (self.bar, self.board):
-            if open_one is not None:
-                open_one.close()
+        if self.bar is not None:
+            self.bar.close()
+        if self.board is not None:
+            try:
+                self.board.close()
+            except OSError as error:
+                warnings.warn(f"TensorBoard may lack the last rows ({error}).", CheckpointWarning, stacklevel=2)
 
 
 def _append(path: Path, content: bytes) -> None:
@@ -140,7 +153,11 @@ def _board(folder: Path, batch: int) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=batch)
+    try:
+        return SummaryWriter(str(folder / "tensorboard"), purge_step=batch)
+    except OSError as error:
+        warnings.warn(f"No TensorBoard ({error}); the log is written.", CheckpointWarning, stacklevel=2)
+        return None
 
 
 def draw_curves(rows: Sequence[Row], evaluations: Sequence[Mapping[str, Any]], kept: Sequence[str]) -> bytes:
