@@ -121,7 +121,7 @@ for panel, labels, title in zip(axes, (truth, answer), ("truth", "answer"), stri
         panel.scatter(*right[chosen][:, [0, 2]].T, s=9, color=("#0072b2", "#d55e00")[label], label=name)
     panel.set(title=title, aspect="equal", xlabel="right (mm)")
 axes[0].set_ylabel("up (mm)")
-axes[1].legend(loc="lower left")
+axes[1].legend(loc="upper right")
 figure.tight_layout()
 
 # %% [markdown]
