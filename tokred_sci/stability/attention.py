@@ -86,7 +86,7 @@ def spectral_gap(weights: Float[Tensor, "B H N N"], mask: Bool[Tensor, "B N"] | 
     return torch.tensor(gaps, dtype=torch.float64)
 
 
-def dispersion_slope(lengths: Sequence[float], largest: Sequence[float]) -> float:
+def dispersion_slope(lengths: Sequence[int | float], largest: Sequence[float]) -> float:
     """Slope of log(largest weight) against log(tokens): 0 = attention stays as sharp, -1 = it thins out as 1 / n.
 
     Args:
