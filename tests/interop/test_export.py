@@ -90,7 +90,7 @@ def test_an_onnx_file_answers_as_the_model_at_any_size(methods, tmp_path):
     [
         ("series", {"patch": 4}, {"head": "per-element", "outputs": 3, "combine": "norm"}),
         ("points", {"neighbours": 8, "tokens": 20}, {"pool": "attention"}),
-        pytest.param("series", {"patch": 4}, {"head": "forecast", "window": 4}, marks=every),
+        pytest.param("series", {"patch": 4}, {"head": "forecast"}, marks=every),
         pytest.param("dna", {"patch": 4, "compact": True}, {"pool": "max", "metric": "features"}, marks=every),
     ],
 )
@@ -127,6 +127,12 @@ def test_methods_that_cannot_be_exported_are_refused_by_name(name):
     model = small(Reduce(0, name, 4))
     with pytest.raises(InputError, match=rf"in block 0 \(got '{name}': .*use one of none, stride"):
         export_model(model, record(model, 8))
+
+
+def test_attention_in_windows_is_refused():
+    model = small(Reduce(0, "stride", 4), window=4)
+    with pytest.raises(InputError, match="window=None"):
+        export_model(model, record(model, 12))
 
 
 def test_budgets_lengths_and_examples_that_do_not_fit_are_refused(tmp_path):

@@ -98,7 +98,8 @@ def export_model(model: Model, example: Tokens, *more: Tensor, longest: int | No
             rounds, and a graph holds as many rounds as the longest record needs.
 
     Raises:
-        InputError: a method that cannot be exported, a budget that follows the data, or an example that is too short.
+        InputError: a method that cannot be exported, a budget that follows the data, attention in windows, or an
+            example that is too short.
 
     Example:
         >>> from tokred_sci.experiment import ModelConfig, Reduce
@@ -194,6 +195,11 @@ def inputs(tokens: Tokens) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def _check_steps(model: Model) -> None:
+    if model.config.window is not None:
+        raise InputError(
+            f"Expected attention without windows (got window={model.config.window}): their blocks must divide a length "
+            "that the graph leaves open. Export with window=None; the weights are the same."
+        )
     for step in model.config.reduce:
         if step.method in REFUSED:
             raise InputError(

@@ -26,15 +26,18 @@ class EmbedDNA(nn.Module):
         hidden: number of filters.
     """
 
+    spelled: Tensor
+
     def __init__(self, dim: int, patch: int = 16, kernel: int = 9, hidden: int = 64):
         super().__init__()
         self.patch = patch
+        self.register_buffer("spelled", spell_codes(torch.arange(64)), persistent=False)  # a graph takes it along
         self.filters = nn.Conv1d(5, hidden, kernel, padding=kernel // 2)
         self.project = nn.Linear(2 * hidden, dim)
 
     def forward(self, tokens: Tokens) -> Tokens:
         if tokens.features.dtype == torch.uint8:
-            bases = spell_codes(_content(tokens, self.patch, "DNATokenizer(patch=..., compact=True)"))
+            bases = self.spelled[_content(tokens, self.patch, "DNATokenizer(patch=..., compact=True)").long()]
         else:
             bases = _content(tokens, self.patch * 5, "DNATokenizer(patch=...)").unflatten(2, (self.patch, 5))
         halo = -(-(self.filters.kernel_size[0] // 2) // self.patch)
