@@ -99,7 +99,15 @@ def cloud_html(
         scene={"aspectmode": "data", "xaxis": plain, "yaxis": plain, "zaxis": plain},
         margin={"l": 0, "r": 0, "t": 30, "b": 0},
         showlegend=False,
-        sliders=[{"steps": [_step(i, scene) for i in range(len(traces))], "active": len(traces) - 1}],
+        sliders=[
+            {
+                "steps": [_step(i, scene) for i in range(len(traces))],
+                "active": len(traces) - 1,
+                "x": 0.1,
+                "pad": {"b": 30},
+                "len": 0.8,
+            }
+        ],
     )
     page = figure.to_html(include_plotlyjs=include_plotlyjs, div_id="cloud")
     write_file(path, page)
