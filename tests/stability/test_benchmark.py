@@ -94,13 +94,18 @@ def test_elements_are_scored_where_they_are_asked_about(tmp_path):
     assert score_records(outputs, torch.tensor([[0, 1, 0, -100]])).tolist() == pytest.approx([2 / 3])
 
 
-def test_other_recipes_and_tasks_without_classes_are_refused(task, tmp_path):
+def test_other_recipes_and_tasks_without_classes_are_refused(task, tmp_path, monkeypatch):
     cell = Cell("series/exercise", "none", 0, 1.0)
     run([cell], task, small(task), tmp_path, bar, (1,))
     with pytest.raises(InputError, match="another folder"):
         run([cell], task, replace(small(task), keep=5), tmp_path, bar, (1,))
     with pytest.raises(InputError, match="another folder"):
         run([cell], task, small(task), tmp_path, bar, MULTIPLES)
+    with pytest.raises(InputError, match="another folder"):
+        run([cell], TASKS["series/exercise"](length=256, excerpt=32), small(task), tmp_path, bar, (1,))
+    monkeypatch.setitem(ARMS, "none", replace(ARMS["none"], coarse=2))
+    with pytest.raises(InputError, match="another folder"):
+        run([cell], task, small(task), tmp_path, bar, (1,))
     with pytest.raises(InputError, match="forecast"):
         run([cell], replace(task, answer="forecast"), small(task), tmp_path, bar)
     with pytest.raises(InputError, match="links"):

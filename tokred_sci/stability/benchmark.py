@@ -121,18 +121,25 @@ def run(
                 material = Material(task, recipe, cell.seed, bar)
             told = {**asdict(cell), **run_cell(cell, material, multiples)}
             write(cell.path(folder), json.dumps(told, indent=1) + "\n")
-        elif told["recipe"] != plain(recipe) or [at["multiple"] for at in told["lengths"]] != list(multiples):
+        elif any(told.get(name) != value for name, value in made_of(cell, task, recipe, multiples).items()):
             raise InputError(
-                f"Expected {cell.path(folder)} to be of this recipe and these lengths (it is of others): "
+                f"Expected {cell.path(folder)} to be of this task, arm, recipe and these lengths (it is of others): "
                 "choose another folder, or delete that file."
             )
         found.append(told)
     return found
 
 
-def plain(recipe: Recipe) -> dict[str, Any]:
-    """A recipe as JSON gives it back."""
-    return json.loads(json.dumps(asdict(recipe)))
+def made_of(cell: Cell, task: Task, recipe: Recipe, multiples: tuple[int, ...]) -> dict[str, Any]:
+    """What a cell's scores hang on, as JSON gives it back: an old file of something else is not taken for it."""
+    told = {
+        "recipe": asdict(recipe),
+        "setting": asdict(find_arm(cell.arm)),
+        "question": task.question,
+        "length": task.length,
+        "multiples": multiples,
+    }
+    return json.loads(json.dumps(told))
 
 
 def read_cell(path: Path) -> dict[str, Any] | None:
@@ -160,8 +167,8 @@ def run_cell(cell: Cell, material: Material, multiples: tuple[int, ...]) -> dict
         losses, skipped, failed = [], 0, str(error)
     seconds = time.perf_counter() - start
     return {
+        **made_of(cell, task, recipe, multiples),
         "kind": arm.kind,
-        "recipe": plain(recipe),
         "config": asdict(model_config),
         "parameters": sum(p.numel() for p in model.parameters()),
         "training": told_of(losses) | {"seconds": seconds, "skipped": skipped, "failed": failed},
