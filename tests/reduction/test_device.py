@@ -1,6 +1,6 @@
 """Without an accelerator at hand: tensors that have a device but no values show what would mix devices or wait for one.
 
-A value read back (`.item()`, a loop over a tensor, a mask as an index) makes an accelerator wait; on such tensors it fails.
+A value read back (`.item()`, a loop over a tensor, a mask as an index) makes an accelerator wait; here it fails.
 """
 
 import pytest
