@@ -40,6 +40,7 @@ from tokred_sci import ingest
 from tokred_sci.datasets import layout, loader
 from tokred_sci.datasets.dna import stream_fasta
 from tokred_sci.datasets.loader import TokenLoader
+from tokred_sci.datasets.parts import Parts
 from tokred_sci.datasets.reader import read as read_file
 from tokred_sci.datasets.store import TokenStore, read_tokens, write_tokens
 from tokred_sci.ingest import tokenize_files
@@ -156,8 +157,7 @@ def tokenize(inputs: list[Path], out: Path, tokenizer: Any) -> Row:
     begin = time.process_time()
     with clocks(
         ("reading", ingest, "measure"),
-        ("reading", ingest._Parts, "get"),
-        ("reading", ingest._FastaParts, "get"),
+        ("reading", Parts, "get"),
         ("tokenizing", type(tokenizer), "__call__"),
         ("check sums", layout, "_check"),
         ("compressing and writing", layout._Column, "_flush"),

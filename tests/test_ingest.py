@@ -15,6 +15,7 @@ import torch
 
 from tokred_sci import ingest
 from tokred_sci.datasets import layout, read
+from tokred_sci.datasets.parts import open_parts
 from tokred_sci.datasets.store import append_tokens, generations, read_tokens, verify_tokens
 from tokred_sci.errors import FileError, InputError, StoreError
 from tokred_sci.ingest import drop_unfinished, tokenize_files, tokenizer_for
@@ -165,14 +166,41 @@ def test_a_killed_job_goes_on_where_it_was(fasta, tmp_path, monkeypatch):
 
 def test_an_unfinished_job_can_be_dropped(fasta, tmp_path, monkeypatch):
     inputs, _ = fasta
-    monkeypatch.setattr(ingest, "fill", lambda *args, **more: 1 / 0)
+    left = [2]  # tasks of the first wave
+
+    def fails_then(*args, **more):
+        left[0] -= 1
+        return FILL(*args, **more) if left[0] >= 0 else 1 / 0
+
+    monkeypatch.setattr(ingest, "fill", fails_then)
     with pytest.raises(ZeroDivisionError):
         run(inputs, tmp_path / "store")
-    monkeypatch.undo()
+    monkeypatch.setattr(ingest, "fill", FILL)
     with pytest.raises(InputError, match="drop_unfinished"):
         run(inputs[:1], tmp_path / "store")
     drop_unfinished(tmp_path / "store")
     assert len(run(inputs[:1], tmp_path / "store")) == 3
+
+
+def test_a_job_that_got_nowhere_stands_in_nobodys_way(tmp_path):
+    bad = tmp_path / "a.fa"
+    bad.write_text(">one\nMKVLE\n")
+    with pytest.raises(InputError, match=r"a\.fa, record one: Expected IUPAC letters"):
+        run(bad, tmp_path / "store")
+    bad.write_text(">one\nACGT\n")
+    assert whole(run(bad, tmp_path / "store")) == {"one": "ACGT"}
+
+
+def test_an_empty_folder_becomes_a_store_and_no_other(fasta, tmp_path):
+    inputs, _ = fasta
+    (tmp_path / "empty").mkdir()
+    assert len(run(inputs, tmp_path / "empty")) == 6
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("keep")
+    for place in (tmp_path / "mine", inputs[0]):
+        with pytest.raises(StoreError, match="nothing like it"):
+            run(inputs, place)
+    assert [file.name for file in (tmp_path / "mine").iterdir()] == ["notes.txt"]
 
 
 def test_what_was_written_meanwhile_is_not_lost(fasta, tmp_path, monkeypatch):
@@ -217,8 +245,11 @@ def test_bad_calls_are_refused(fasta, tmp_path):
         run(inputs, tmp_path / "store", DNATokenizer(8, compact=True))
     with pytest.raises(InputError, match="at least one input"):
         run([], tmp_path / "store")
-    with pytest.raises(InputError, match="'piece' >= 1"):
-        run(inputs, tmp_path / "store", piece=0)
+    for bad in ({"piece": 0}, {"piece": 1.5}, {"workers": -1}, {"workers": 1.5}):
+        with pytest.raises(InputError, match=f"'{next(iter(bad))}' >="):
+            run(inputs, tmp_path / "store", **bad)
+    with pytest.raises(InputError, match="a Dask scheduler at 'nowhere'"):
+        run(inputs, tmp_path / "store", dask="nowhere")
     with pytest.raises(FileError, match="nothing there"):
         run([tmp_path / "no.fa"], tmp_path / "store")
     with pytest.raises(InputError, match="in a known format"):
@@ -263,11 +294,30 @@ def test_series_of_whole_numbers_are_converted(tmp_path):
     assert torch.equal(torch.cat([tokenizer.detokenize(tokens) for tokens in store], 1), torch.from_numpy(values) * 1.0)
 
 
+def test_a_file_that_can_be_mapped_is_not_read_for_its_tokenizer(tmp_path, monkeypatch):
+    np.save(tmp_path / "a.npy", np.zeros((3, 1000)))
+    opened = []
+    monkeypatch.setattr(
+        ingest, "open_parts", lambda *args, **more: opened.append(open_parts(*args, **more)) or opened[0]
+    )
+    assert tokenizer_for(tmp_path / "a.npy", {"patch": 4}, {"domain": "series"}).in_channels == 3
+    assert opened[0].mapped
+
+
+def test_the_domain_may_be_said_as_an_option(tmp_path):
+    np.save(tmp_path / "a.npy", np.ones((3, 64)))
+    options = {"domain": "series"}
+    tokenizer = tokenizer_for(tmp_path / "a.npy", {}, options)
+    assert len(run(tmp_path / "a.npy", tmp_path / "store", tokenizer, options=options)) == 1
+    with pytest.raises(InputError, match="the option domain='points'"):
+        run(tmp_path / "a.npy", tmp_path / "store", tokenizer, options={"domain": "points"})
+
+
 def test_a_mapped_file_is_let_go_of_after_each_task(tmp_path, small_shards, monkeypatch):
     np.save(tmp_path / "a.npy", np.random.default_rng(0).normal(size=(1, 70_000)).astype(np.float32))
     mapped = []
     monkeypatch.setattr(
-        ingest, "fill", lambda *args, **more: mapped.append(ingest._mapped.cache_info()) or FILL(*args, **more)
+        ingest, "fill", lambda *args, **more: mapped.append(ingest._open.cache_info()) or FILL(*args, **more)
     )
     run([tmp_path / "a.npy"], tmp_path / "store", SeriesTokenizer(16), piece=4096)
     assert len(mapped) > 2 and all(told.currsize == 0 for told in mapped[1:])

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import CancelledError, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
@@ -22,14 +22,13 @@ from typing import Any
 import numpy as np
 
 from tokred_sci.datasets import layout
-from tokred_sci.datasets.dna import Fasta
 from tokred_sci.datasets.files import existing, wrong
 from tokred_sci.datasets.layout import Entry, Kind, Writer
-from tokred_sci.datasets.reader import READERS, format_of, read
-from tokred_sci.datasets.records import Records
+from tokred_sci.datasets.parts import Parts, open_parts
+from tokred_sci.datasets.reader import READERS, format_of
 from tokred_sci.datasets.repository import Options, Place, create_repository, is_url, lock, open_repository, told
 from tokred_sci.datasets.store import TokenStore, note_of, read_tokens
-from tokred_sci.errors import FileError, InputError, StoreError, package
+from tokred_sci.errors import InputError, StoreError, package
 from tokred_sci.tokenizers.dna import DNATokenizer
 from tokred_sci.tokenizers.points import PointTokenizer
 from tokred_sci.tokenizers.series import SeriesTokenizer
@@ -82,7 +81,7 @@ class Task:
 
 
 def tokenize_files(
-    inputs: Iterable[str | os.PathLike],
+    inputs: str | os.PathLike | Iterable[str | os.PathLike],
     out: Place,
     tokenizer: Tokenizer,
     piece: int | None = PIECE,
@@ -99,7 +98,7 @@ def tokenize_files(
     that is plain or bgzip, NPY); called again after it was killed, it goes on behind the last commit.
 
     Args:
-        inputs: files that `tokred_sci.datasets.read` knows.
+        inputs: files that `tokred_sci.datasets.read` knows, or one.
         out: the store, made if it is not there; or a URL, as in `write_tokens`.
         tokenizer: it decides which domain is read. `DNATokenizer(compact=True)` needs the least room.
         piece: records of DNA or series that are longer are cut into records of this many elements, rounded up to whole
@@ -111,7 +110,8 @@ def tokenize_files(
         progress: show a bar.
 
     Raises:
-        InputError: no inputs, a piece below 1, another tokenizer's store, or one with another job that is not finished.
+        InputError: no inputs, a piece below 1, another tokenizer's store, or one with another job that is not finished;
+            no scheduler at that address; a record that the tokenizer refuses, with its file.
         FileError: an input does not hold what its format promises, or was changed meanwhile.
         StoreError: the store is damaged, in use, or the disk is full.
 
@@ -125,14 +125,19 @@ def tokenize_files(
         ...     store.names, "".join(tokenizer.detokenize(tokens) for tokens in store) == "ACGT" * 10
         (['chromosome:0-16', 'chromosome:16-32', 'chromosome:32-40'], True)
     """
-    paths = [existing(path) for path in inputs]
+    paths = [existing(path) for path in ([inputs] if isinstance(inputs, str | os.PathLike) else inputs)]
     if not paths:
         raise InputError("Expected at least one input file (got none).")
-    if piece is not None and piece < 1:
-        raise InputError(f"Expected 'piece' >= 1 or None (got {piece}).")
-    domain = domain_of(tokenizer)
+    for name, value, low in (("piece", 1 if piece is None else piece, 1), ("workers", workers, 0)):
+        if type(value) is not int or value < low:
+            raise InputError(f"Expected '{name}' >= {low}, a whole number (got {value!r}): choose another.")
+    domain, reading = domain_of(tokenizer), dict(options or {})
+    if (asked := reading.pop("domain", domain)) != domain:
+        raise InputError(
+            f"Expected files of {domain}, as the tokenizer takes (got the option domain={asked!r}): drop it."
+        )
     with _pool(workers, dask) as run:
-        measured = run(partial(measure, domain=domain, options=dict(options or {})), paths)
+        measured = run(partial(measure, domain=domain, options=reading), paths)
         pieces = [part for source, records in measured for part in _cut(source, records, tokenizer, piece)]
         with _repository(out, storage) as repository:
             job = _Job(repository, out, tokenizer, pieces)
@@ -164,8 +169,7 @@ def tokenizer_for(path: str | os.PathLike, settings: Mapping[str, Any], options:
     if domain == "dna" and told.get("scheme", "patch") == "patch":
         told.setdefault("compact", True)
     elif domain != "dna":
-        first = read(path, **options).records[0]
-        told.setdefault(*(("channels", first.shape[1]) if domain == "points" else ("in_channels", first.shape[0])))
+        told.setdefault("channels" if domain == "points" else "in_channels", open_parts(path, **options).channels)
     return kind(**told)
 
 
@@ -181,7 +185,7 @@ def measure(path: Path, domain: str, options: dict[str, Any]) -> tuple[Source, l
     """Name and number of elements of every record of a file."""
     source = Source(str(path), domain, tuple(sorted(options.items())), _stamp(path))
     parts = _open(source)
-    return source, [(parts.name(number), parts.length(number)) for number in range(parts.count)]
+    return source, list(zip(parts.names, parts.lengths, strict=True))
 
 
 def fill(task: Task, session: Any, tokenizer: Tokenizer, out: Place) -> tuple[Any, list[list[int]], list[np.ndarray]]:
@@ -202,7 +206,8 @@ def fill(task: Task, session: Any, tokenizer: Tokenizer, out: Place) -> tuple[An
             writer.add(arrays)
     with told(out):
         writer.close()
-    _mapped.cache_clear()  # what was read of a mapped file counts as memory until it is let go of
+    if _open(task.pieces[-1].source).mapped:  # what was read of it counts as memory until it is let go of
+        _open.cache_clear()
     return session, writer.rows, writer.labels
 
 
@@ -211,8 +216,13 @@ def entries_of(piece: Piece, tokenizer: Tokenizer) -> Iterator[Entry]:
     path = Path(piece.source.path)
     if _stamp(path) != piece.source.stamp:
         raise wrong(path, "content", "it as it was when the job began", "a changed file", "start the job again")
-    values, label, targets, times = _open(piece.source).get(piece.record, piece.start, piece.stop)
-    tokens = tokenizer(values) if times is None else tokenizer(values, times)  # type: ignore[call-arg]
+    parts, where = _open(piece.source), (piece.record, piece.start, piece.stop)
+    values, times = parts.get(*where)
+    label, targets = parts.labels(*where)
+    try:
+        tokens = tokenizer(values) if times is None else tokenizer(values, times)  # type: ignore[call-arg]
+    except InputError as error:
+        raise InputError(f"{path}, record {piece.name}: {error}") from error
     if times is None and piece.source.domain != "points":
         tokens = replace(tokens, positions=tokens.positions + piece.start)
     for number in range(len(tokens)):
@@ -220,70 +230,9 @@ def entries_of(piece: Piece, tokenizer: Tokenizer) -> Iterator[Entry]:
         yield Entry(tokens[number] if len(tokens) > 1 else tokens, label, targets, piece.name + channel)
 
 
-class _Parts:
-    """A file's records, whole or in parts."""
-
-    def __init__(self, records: Records) -> None:
-        self.records, self.count = records, len(records.records)
-
-    def name(self, number: int) -> str:
-        return self.records.names[number] if self.records.names else str(number)
-
-    def length(self, number: int) -> int:
-        record = self.records.records[number]
-        return record.shape[1] if self.records.domain == "series" else len(record)
-
-    def get(self, number: int, start: int, stop: int) -> tuple[Any, Any, Any, Any]:
-        """Elements [start, stop) of a record, its label, its labels per element, its time stamps."""
-        record, part = self.records.records[number], slice(start, stop)
-        values = record[:, part] if self.records.domain == "series" else record[part]
-        label = None if self.records.labels is None else self.records.labels[number]
-        times = None if self.records.times is None else self.records.times[number][part]
-        if label is not None and np.shape(label)[:1] == (self.length(number),):
-            return values, None, label[part], times
-        return values, label, None, times
-
-
-class _FastaParts(_Parts):
-    """The same for FASTA, without reading all of it."""
-
-    def __init__(self, path: str) -> None:
-        self.fasta = Fasta(path)
-        self.names, self.count = list(self.fasta.names), len(self.fasta.names)
-        self.lengths = list(self.fasta.lengths)
-
-    def name(self, number: int) -> str:
-        return self.names[number]
-
-    def length(self, number: int) -> int:
-        return self.lengths[number]
-
-    def get(self, number: int, start: int, stop: int) -> tuple[Any, Any, Any, Any]:
-        return self.fasta.fetch(self.names[number], start, stop), None, None, None
-
-
-def _open(source: Source) -> _Parts:
-    if source.domain == "series" and source.path.endswith(".npy") and "mmap" not in dict(source.options):
-        try:
-            return _mapped(source)
-        except InputError:  # whole numbers, or another byte order: those are converted, so read whole
-            pass
-    return _whole(source)
-
-
 @lru_cache(maxsize=2)
-def _mapped(source: Source) -> _Parts:
-    return _Parts(read(source.path, source.domain, mmap=True, **dict(source.options)))
-
-
-@lru_cache(maxsize=2)
-def _whole(source: Source) -> _Parts:
-    if not source.options and format_of(source.path, source.domain) == "fasta":
-        try:
-            return _FastaParts(source.path)
-        except FileError:  # lines that no index can describe, or plain gzip, are read whole; or refused there, too
-            pass
-    return _Parts(read(source.path, source.domain, **dict(source.options)))
+def _open(source: Source) -> Parts:
+    return open_parts(source.path, source.domain, **dict(source.options))
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -383,9 +332,10 @@ class _Job:
         """The tip of the job's branch: that of the same job, killed before, or a new one with all arrays made."""
         if BRANCH in self.repository.list_branches():
             tip = self.repository.lookup_branch(BRANCH)
-            if self.repository.lookup_snapshot(tip).metadata.get("job") == self.digest:
+            state = self.repository.lookup_snapshot(tip).metadata
+            if state.get("job") == self.digest:
                 return tip
-            if "done" in self.repository.lookup_snapshot(tip).metadata:
+            if state.get("done") or ("done" in state and is_url(self.out)):  # in a bucket it may be alive: no lock
                 raise InputError(
                     f"Expected no unfinished job in {self.out} (got one of other inputs, or of another tokenizer): "
                     "call it again to finish it, or drop it with drop_unfinished(out)."
@@ -481,9 +431,10 @@ def _repository(out: Place, storage: Options | None) -> Iterator[Any]:
         yield _open_or_create(out, storage)
         return
     folder = Path(out)
-    if not folder.exists():
-        with told(out):
+    with told(out):
+        if not os.path.lexists(folder):
             folder.mkdir(parents=True)
+    if folder.is_dir() and not any(folder.iterdir()):
         create_repository(out, storage)
     repository = open_repository(out, storage)
     with lock(folder):
@@ -537,5 +488,22 @@ class _Processes:
 
 @contextmanager
 def _cluster(address: str) -> Iterator[Callable]:
-    with package("distributed", "a Dask cluster", "scale").Client(address) as client:
-        yield lambda function, items: client.gather(client.map(function, list(items), pure=False))
+    distributed = package("distributed", "a Dask cluster", "scale")
+    try:
+        client = distributed.Client(address)
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(
+            f"Expected a Dask scheduler at {address!r} (got: {error}): start one, or leave 'dask' out."
+        ) from error
+
+    def run(function: Callable, items: Sequence[Any]) -> list[Any]:
+        try:
+            return client.gather(client.map(function, list(items), pure=False))
+        except (distributed.KilledWorker, CancelledError) as error:
+            raise StoreError(
+                f"Expected workers that live (got {type(error).__name__}: {error}): is there enough memory? Call again "
+                "to go on behind the last commit."
+            ) from error
+
+    with client:
+        yield run

@@ -363,6 +363,7 @@ def mutations(data: bytes, count: int, generator: random.Random) -> Iterator[byt
         yield bytes(changed)
 
 
+# case 9
 @pytest.mark.parametrize("kind", ["genbank", "gff", "own", "bed", "cut"])
 @pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
 def test_mutated_files_are_read_or_refused(tmp_path: Path, kind: str, pack: Callable[[bytes], bytes]) -> None:

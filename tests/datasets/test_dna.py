@@ -87,6 +87,7 @@ def test_real_fasta_as_biopython_reads_it(path: Path) -> None:
 LINE = st.text("ACGTNacgtn-*.U ", max_size=12)
 
 
+# case 2
 @given(
     st.lists(
         st.lists(LINE, min_size=1, max_size=4).filter(lambda lines: "".join(lines).strip()), min_size=1, max_size=4
@@ -151,6 +152,7 @@ def test_comments_and_blank_lines_are_not_letters(tmp_path: Path, any_block: int
     assert read_fasta(path).records == ["ACGTACGT"]
 
 
+# cases 2 and 3
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -185,6 +187,7 @@ def test_long_sequence_with_a_stray_digit_refused_with_its_line(tmp_path: Path) 
         read_fasta(write(tmp_path, b">a\n" + b"\n".join(lines) + b"\n"))
 
 
+# case 3
 def test_names_that_come_twice_are_renamed_on_request(tmp_path: Path) -> None:
     path = write(tmp_path, b">chr1\nA\n>chr1\nC\n>chr1.2\nG\n>chr1\nT\n")
     assert read_fasta(path, duplicates="rename").names == ("chr1", "chr1.2", "chr1.2.2", "chr1.3")
@@ -198,6 +201,7 @@ def test_pieces_of_no_bases_refused(tmp_path: Path, piece: object) -> None:
         stream_fasta(write(tmp_path, TWO), piece)  # type: ignore[arg-type]
 
 
+# case 1
 @pytest.mark.parametrize("pack", [gzip.compress, bgzip], ids=["gzip", "bgzip"])
 def test_fasta_cut_short_at_any_offset_refused(tmp_path: Path, pack: Callable[[bytes], bytes], any_block: int) -> None:
     packed = pack(TWO)
@@ -267,6 +271,7 @@ LIES = [
 ]
 
 
+# case 4
 @pytest.mark.parametrize("lie", LIES)
 def test_index_beside_the_file_that_lies_is_not_used(tmp_path: Path, lie: str) -> None:
     path = write(tmp_path, TWO)
@@ -275,6 +280,7 @@ def test_index_beside_the_file_that_lies_is_not_used(tmp_path: Path, lie: str) -
     assert (tmp_path / "a.fa.fai").read_text() == lie
 
 
+# case 4
 def test_older_index_beside_the_file_is_not_used(tmp_path: Path) -> None:
     path = write(tmp_path, TWO)
     beside = write(tmp_path, b"chr1\t22\t12\t10\t11\nchr2\t4\t43\t4\t5\n", "a.fa.fai")
@@ -282,6 +288,7 @@ def test_older_index_beside_the_file_is_not_used(tmp_path: Path) -> None:
     assert Fasta(path).fetch("chr1") == read_fasta(path).records[0]
 
 
+# case 4
 @pytest.mark.parametrize("change", [TWO + b"A\n", TWO.replace(b"TTTT", b"GGGG"), b">chr1\nA\n"])
 def test_file_edited_after_it_was_opened_refused(tmp_path: Path, change: bytes) -> None:
     path = write(tmp_path, TWO)
@@ -436,6 +443,7 @@ def mutated(data: bytes, generator: random.Random) -> bytes:
     return bytes(changed)
 
 
+# case 9
 @pytest.mark.parametrize("reader", ["read_fasta", "stream_fasta", "Fasta", "read_fastq", "read_2bit"])
 def test_mutated_files_are_read_or_refused(tmp_path: Path, reader: str) -> None:
     start = {"read_fastq": FASTQ, "read_2bit": two_bit(MASKED)}.get(reader, TWO)

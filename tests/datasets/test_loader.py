@@ -132,6 +132,18 @@ def test_bad_settings_and_states_are_refused(path, tmp_path):
         TokenLoader(read_tokens(tmp_path / "store"), 8).load_state_dict(state)
 
 
+@pytest.mark.parametrize(
+    "change", [{"given": 99}, {"given": -1}, {"epoch": -1}, {"epoch": "1"}, {"given": True}, {"given": 1.0}, None]
+)
+def test_a_state_that_no_loader_gave_is_refused(path, change):
+    loader = TokenLoader(read_tokens(path), 8)
+    state = loader.state_dict()
+    for bad in [{**state, **change}] if change else [{}, None, {"epoch": 1}, {"given": 0, "epoch": 0}]:
+        with pytest.raises(InputError, match=r"state_dict\(\)"):
+            loader.load_state_dict(bad)
+    assert loader.state_dict() == state
+
+
 def test_an_empty_store_has_no_batches(tmp_path):
     write_tokens(tmp_path / "store", [], "f")
     loader = TokenLoader(read_tokens(tmp_path / "store"))

@@ -259,6 +259,7 @@ def damaged(good: bytes, generator: np.random.Generator) -> bytes:
     return bytes(data)
 
 
+# case 9
 @pytest.mark.parametrize("kind", KINDS)
 def test_damaged_meshes_are_read_or_refused(tmp_path: Path, kind: str) -> None:
     good, generator = box(kind), np.random.default_rng(len(kind))

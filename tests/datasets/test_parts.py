@@ -41,6 +41,19 @@ def test_a_stretch_is_that_of_the_whole_record(made, name):
             assert times is None if whole.times is None else np.array_equal(times, whole.times[number][start:stop])
 
 
+def test_labels_are_of_the_record_or_of_the_stretch(made):
+    (made / "reads.fq").write_text("@one\nACGT\n+\nII#I\n")
+    (made / "two.ts").write_text("@timeStamps false\n@univariate true\n@classLabel true up down\n@data\n1,2:down\n")
+    assert open_parts(made / "plain.fa").labels(0, 1, 3) == (None, None)
+    whole, each = open_parts(made / "reads.fq").labels(0, 1, 3)
+    assert whole is None and each.tolist() == [40, 2]
+    assert open_parts(made / "two.ts").labels(0, 0, 1) == (1, None)
+
+
+def test_only_plain_floats_of_series_stay_on_disk(made):
+    assert [name for name in NAMES if open_parts(made / name).mapped] == ["series.npy"]
+
+
 def test_channels_are_those_of_a_record(made):
     assert [open_parts(made / name).channels for name in ("plain.fa", "series.npy", "cloud.npy")] == [1, 3, 4]
 

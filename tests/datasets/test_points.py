@@ -178,6 +178,7 @@ LIES = {
 }
 
 
+# case 5
 @pytest.mark.parametrize("order", ["", "<", ">"])
 @pytest.mark.parametrize("lie", LIES)
 def test_ply_header_that_lies_is_refused(tmp_path: Path, order: str, lie: str) -> None:
@@ -224,6 +225,7 @@ def test_ply_negative_list_length_is_refused(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- policies that all readers share
 
 
+# case 6
 def test_points_that_are_not_finite(tmp_path: Path) -> None:
     holes = CLOUD.copy()
     holes[2, 1], holes[5, 0] = np.nan, np.inf
@@ -234,6 +236,7 @@ def test_points_that_are_not_finite(tmp_path: Path) -> None:
     assert read_ply(path, missing="keep").records[0].shape == (7, 3)
 
 
+# case 6
 def test_points_that_are_not_finite_are_refused_by_default(tmp_path: Path) -> None:
     path = write(tmp_path, "a.ply", ply(">", cloud=np.full((7, 3), np.nan, np.float32)))
     with pytest.raises(FileError, match=r"point 0: expected finite numbers"):
@@ -242,6 +245,7 @@ def test_points_that_are_not_finite_are_refused_by_default(tmp_path: Path) -> No
         read_ply(path, missing="drop")
 
 
+# case 6
 @pytest.mark.parametrize("order", ["", "<"])
 def test_no_points_are_refused_one_point_and_duplicates_are_fine(tmp_path: Path, order: str) -> None:
     with pytest.raises(FileError, match="at least one finite point"):
@@ -659,6 +663,7 @@ def seeds(folder: Path) -> dict[str, tuple[bytes, Callable[..., Records]]]:
     }
 
 
+# case 9
 @pytest.mark.parametrize(
     "name",
     [

@@ -70,6 +70,7 @@ def test_table_without_header(tmp_path):
     assert read_table(put(tmp_path, "d.csv", "0,1\n7,8\n"), header=False).records[0].tolist() == [[0, 7], [1, 8]]
 
 
+# case 8
 @pytest.mark.parametrize(
     ("text", "options", "seconds"),
     [
@@ -101,6 +102,7 @@ def test_table_sorts_values_and_labels_with_their_time(tmp_path):
     assert plain.times is None and plain.records[0].shape == (2, 4)
 
 
+# cases 7 and 8
 @pytest.mark.parametrize(
     ("text", "options", "told"),
     [
@@ -137,6 +139,7 @@ def test_table_malformed_is_refused(tmp_path, text, options, told):
     assert path.read_bytes() == before
 
 
+# case 8
 def test_table_channel_without_values_can_be_kept(tmp_path):
     found = read_table(put(tmp_path, "a.csv", "a,b\n1,\n2,\n"), empty="keep")
     assert np.isnan(found.records[0][1]).all()
@@ -354,22 +357,26 @@ def check_mutations(path: Path, read, trials: int) -> None:
     assert refused > trials // 10
 
 
+# case 9
 def test_mutated_tables_are_read_or_refused(tmp_path):
     path = put(tmp_path, "a.csv", CSV)
     check_mutations(path, lambda: read_table(path, label="state"), 300)
 
 
+# case 9
 def test_mutated_parquet_is_read_or_refused(tmp_path):
     path = tmp_path / "a.parquet"
     pandas.DataFrame({"time": [1.0, 2.0], "a": [1.5, 3.0]}).to_parquet(path)
     check_mutations(path, lambda: read_table(path), 300)
 
 
+# case 9
 def test_mutated_edf_is_read_or_refused(tmp_path):
     path = edf(tmp_path / "a.edf", notes=((0.5, 1, "wake"),))
     check_mutations(path, lambda: read_edf(path, annotations=True), 300)
 
 
+# case 9
 @pytest.mark.parametrize("ending", [".hea", ".dat", ".atr"])
 def test_mutated_wfdb_is_read_or_refused(tmp_path, ending):
     path = record(tmp_path)

@@ -118,6 +118,7 @@ def test_ts_time_stamps_are_seconds(tmp_path):
     assert read_ts(put(tmp_path, "b.ts", head + "(0,1),(2.5,3):1\n")).times[0].tolist() == [0, 2.5]
 
 
+# case 7
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
@@ -379,6 +380,7 @@ def mutate(data: bytes, random: np.random.Generator) -> bytes:
     return bytes(data)
 
 
+# case 9
 @pytest.mark.parametrize("name", SMALL)
 def test_mutated_files_are_read_or_refused(tmp_path, name):
     read, file, data = SMALL[name]

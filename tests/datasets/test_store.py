@@ -223,9 +223,19 @@ def test_update_shorter_and_longer(written):
     store = read_tokens(path)
     all_equal(store, [long, records[1], short, *records[3:]])
     assert store.labels.tolist() == [11, 1, 2, 0, 5]
-    with pytest.raises(IndexError, match="record 5 of a store of 5"):
-        update_tokens(path, {5: short}, "f00d")
     all_equal(read_tokens(path, generation=0), records)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "told"),
+    [([5], "record 5 of a store of 5"), (["a"], "numbers of records"), ([0, -5], "each record once")],
+)
+def test_update_of_what_is_no_record_is_refused(written, numbers, told):
+    path, records = written
+    with pytest.raises(InputError, match=told):
+        update_tokens(path, dict.fromkeys(numbers, record(2, 50)), "f00d")
+    assert len(generations(path)) == 1
+    all_equal(read_tokens(path), records)
 
 
 def test_time_travel_by_number_and_name(written):
@@ -268,6 +278,7 @@ def test_compact_is_dense_and_forgets_on_demand(written, tmp_path):
     assert chunks[0] == chunks[1]
 
 
+# case 21
 def test_reader_keeps_its_generation(written):
     path, records = written
     store = read_tokens(path)
@@ -283,6 +294,7 @@ def test_reader_keeps_its_generation(written):
     all_equal(read_tokens(path), [record(4, 77)] * 5 + records)
 
 
+# case 13
 def test_another_fingerprint_is_refused_by_name(written):
     path, records = written
     with pytest.raises(InputError, match=r"Expected tokens of fingerprint 'beef' .*has 'f00d'"):
@@ -423,6 +435,7 @@ def unprivileged():
     shutil.rmtree(folder)
 
 
+# case 21
 @pytest.mark.skipif(not hasattr(os, "seteuid"), reason="modes of POSIX")
 def test_read_only_folder_is_refused_for_writing(unprivileged):
     folder, drop = unprivileged
@@ -443,6 +456,7 @@ def test_read_only_folder_is_refused_for_writing(unprivileged):
     equal(read_tokens(path)[0], record(3))
 
 
+# case 20
 def test_second_writer_waits_and_is_then_refused(written):
     path, records = written
     store = read_tokens(path)
@@ -460,6 +474,7 @@ def test_second_writer_waits_and_is_then_refused(written):
     assert len(read_tokens(path)) == 6
 
 
+# case 14
 def test_parts_of_killed_writers_are_swept(tmp_path):
     for name in (".a.00000000.part", ".a.11111111.part", ".b.22222222.part"):
         (tmp_path / name).mkdir()
@@ -472,6 +487,7 @@ def test_parts_of_killed_writers_are_swept(tmp_path):
     assert left == {"a", ".a.11111111.part", ".b.22222222.part", ".a.33333333.part"}
 
 
+# case 22
 def test_former_layout_is_refused_with_a_way_out(tmp_path):
     (tmp_path / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group", "attributes": {"layout": 1}}')
     for attempt in (read_tokens, generations, verify_tokens, compact_tokens):
@@ -487,6 +503,7 @@ def test_later_layout_is_refused(tmp_path, monkeypatch):
         read_tokens(tmp_path / "a")
 
 
+# case 22
 def test_stores_of_every_release_are_read():
     """`stores/layout2` was written by 0.1 through the lines of `old_records`; each release that changes it adds one."""
     store = read_tokens(STORES / "layout2", "k=4,stride=2")

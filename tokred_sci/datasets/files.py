@@ -13,9 +13,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from tokred_sci.errors import FileError, TokredError
+from tokred_sci.errors import FileError, InputError, TokredError
 
 AGAIN = "copy or download it again"  # the remedy where nothing better is known
+BOM = b"\xef\xbb\xbf"  # some editors begin UTF-8 with it; it is no content
 _OPENERS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 CUT = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError)
 
@@ -35,8 +36,12 @@ def existing(path: str | os.PathLike) -> Path:
 
     Raises:
         FileError: there is none, it is a folder, or it may not be read.
+        InputError: it is no path.
     """
-    path = Path(path)
+    try:
+        path = Path(path)
+    except TypeError as error:
+        raise InputError(f"Expected a path as text or pathlib.Path (got {path!r}): hand in one file.") from error
     if not path.is_file():
         got = "a folder" if path.is_dir() else "nothing there"
         raise FileError(f"Expected a file (got {got} at {path}): check the path.")

@@ -1,7 +1,7 @@
 """From a token store to batches: shuffled in blocks, in an order that depends on the seed alone, resumable anywhere."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -168,20 +168,28 @@ class TokenLoader:
         """Where the loader is: the epoch, how many of its batches were given, and what the order depends on."""
         return {"epoch": self.epoch, "given": self._given, "order": self.order.told(), "store": self.store.generation}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where the loader with that state was.
 
         Raises:
-            InputError: it was a loader with other settings, or of another generation of the store.
+            InputError: it was a loader with other settings, or of another generation of the store; or no state at all.
         """
         mine = self.state_dict()
+        if not isinstance(state, Mapping) or mine.keys() - state.keys():
+            raise InputError(f"Expected what state_dict() gave, {', '.join(mine)} (got {state!r}): hand in all of it.")
         for name in ("order", "store"):
             if state[name] != mine[name]:
                 raise InputError(
                     f"Expected the state of a loader with {name} {mine[name]} (got {state[name]}): make the loader "
                     "with the settings, and read the generation, of the one that is resumed."
                 )
-        self.epoch, self._given, self._skip = state["epoch"], state["given"], state["given"]
+        epoch, given = state["epoch"], state["given"]
+        if type(epoch) is not int or type(given) is not int or epoch < 0 or not 0 <= given <= len(self):
+            raise InputError(
+                f"Expected an epoch from 0 and 0 to {len(self)} batches given of it (got {epoch!r}, {given!r}): hand "
+                "in what state_dict() gave."
+            )
+        self.epoch, self._given, self._skip = epoch, given, given
 
     def _buffers(self, first: int) -> Iterator[list[Batch]]:
         numbers = [(self.epoch, number) for number in range(first, self.order.buffers)]

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tokred_sci.datasets.dna import Fasta
 from tokred_sci.datasets.files import existing
 from tokred_sci.datasets.reader import READERS, format_of, read
@@ -53,6 +55,20 @@ class Parts:
         values, times = self._records.records[record], self._records.times
         part = values[:, start:stop] if self.domain == "series" else values[start:stop]
         return part, None if times is None else times[record][start:stop]
+
+    def labels(self, record: int, start: int = 0, stop: int | None = None) -> tuple[Any, Any]:
+        """The label of a record, and the labels of its elements [start, stop); None where the file has none."""
+        if isinstance(self._records, Fasta) or self._records.labels is None:
+            return None, None
+        label = self._records.labels[record]
+        if np.shape(label)[:1] == (self.lengths[record],):
+            return None, label[start:stop]
+        return label, None
+
+    @property
+    def mapped(self) -> bool:
+        """The values lie on disk until looked at; what was looked at counts as memory until the last use is gone."""
+        return not isinstance(self._records, Fasta) and any(isinstance(one, np.memmap) for one in self._records.records)
 
     def __repr__(self) -> str:
         return f"Parts({len(self)} records of {self.domain}, {sum(self.lengths)} elements, {self.format})"

@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from tokred_sci.datasets.files import open_bytes, read_bytes
+from tokred_sci.datasets.files import AGAIN, BOM, guard, open_bytes, read_bytes, wrong
 from tokred_sci.datasets.records import Records
 from tokred_sci.errors import InputError
 
@@ -34,6 +34,16 @@ READERS = {  # format -> module in this folder, function, domain
     "ts": ("series", "read_ts", "series"),
     "arff": ("series", "read_arff", "series"),
     "mat": ("series", "read_mat", "series"),
+}
+_NAMED = {  # suffix -> format whose reader says what is wrong, where the content is that of none
+    **dict.fromkeys((".fa", ".fasta", ".fna", ".ffn", ".faa"), "fasta"),
+    **dict.fromkeys((".fq", ".fastq"), "fastq"),
+    **dict.fromkeys((".gb", ".gbk", ".gbff"), "genbank"),
+    **dict.fromkeys((".gff", ".gff3"), "gff"),
+    **dict.fromkeys((".las", ".laz"), "las"),
+    **dict.fromkeys((".csv", ".tsv"), "table"),
+    **{f".{name}": name for name in ("2bit", "bed", "ply", "off", "obj", "stl", "pcd", "xyz", "h5")},
+    **{f".{name}": name for name in ("parquet", "edf", "ts", "arff")},
 }
 _HEAD = 4096  # bytes that decide
 _NARROW = 9  # channels at most of a point, where nothing else tells points from series
@@ -66,7 +76,7 @@ def read(path: str | os.PathLike, domain: str | None = None, **options: Any) -> 
     try:
         return reader(path, **options)
     except TypeError as error:
-        if options and "argument" in str(error):
+        if str(error).startswith(f"{reader.__name__}()"):  # an option it does not have, or needs
             raise InputError(
                 f"Expected options of {reader.__name__} (got {error}): see help({reader.__name__})."
             ) from error
@@ -84,11 +94,14 @@ def format_of(path: str | os.PathLike, domain: str | None = None) -> str:
 
     Raises:
         InputError: none that is known.
+        FileError: there is no such file, it is empty, or its compressed stream is damaged.
     """
     if domain not in (None, "dna", "points", "series"):
         raise InputError(f"Expected 'domain' as 'dna', 'points', 'series' or None (got {domain!r}).")
-    head = read_bytes(path, _HEAD)
-    name = _detect(Path(path), head, domain)
+    head = read_bytes(path, _HEAD + len(BOM)).removeprefix(BOM)[:_HEAD]
+    if not head:
+        raise wrong(path, "byte 0", "a file that holds something", "an empty one", AGAIN)
+    name = _detect(Path(path), head, domain) or _named(Path(path), domain)
     if name is None or (domain is not None and READERS[name][2] != domain):
         raise InputError(
             f"Expected a file of {domain or 'sequences, points or series'} in a known format (got {head[:24]!r} ... in "
@@ -100,8 +113,7 @@ def format_of(path: str | os.PathLike, domain: str | None = None) -> str:
 def _detect(path: Path, head: bytes, domain: str | None) -> str | None:
     from tokred_sci.datasets import dna, points, series
 
-    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() not in (".gz", ".bgz", ".bz2", ".xz")]
-    suffix = suffixes[-1] if suffixes else ""
+    suffix = _suffix(path)
     size = len(head) + (len(head) == _HEAD)
     if head.startswith((b"\x93NUMPY", b"PK\x03\x04")):
         return _array(path, domain)
@@ -117,13 +129,25 @@ def _detect(path: Path, head: bytes, domain: str | None) -> str | None:
     return told if told and domain in (None, "series") else letters
 
 
+def _suffix(path: Path) -> str:
+    """The end of a file's name, without that of its compression."""
+    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() not in (".gz", ".bgz", ".bz2", ".xz")]
+    return suffixes[-1] if suffixes else ""
+
+
+def _named(path: Path, domain: str | None) -> str | None:
+    """What the name promises and the content does not keep: that format's reader names the line."""
+    suffix = _suffix(path)
+    return "xyz" if domain == "points" and suffix in (".csv", ".tsv") else _NAMED.get(suffix)
+
+
 def _array(path: Path, domain: str | None) -> str | None:
     """Points where rows are few numbers, series where they are many; neither where that does not tell."""
     import numpy as np
 
     if domain in ("points", "series"):
         return f"npy of {domain}"
-    with open_bytes(path) as stream:
+    with open_bytes(path) as stream, guard(path, "header", "that of an NPY file"):
         if stream.read(6) != b"\x93NUMPY":
             raise InputError(f"Expected domain='points' or 'series' for an archive of arrays (got {path}).")
         stream.seek(0)

@@ -67,7 +67,7 @@ def open_repository(path: Place, options: Options | None = None) -> "icechunk.Re
                 f"Expected a store of layout {LAYOUT} (got the folder of an earlier one at {path}): read it "
                 "with the version that wrote it, and write it anew."
             )
-        raise StoreError(f"Expected a store written by write_tokens (nothing like it at {path}).")
+        raise StoreError(f"Expected a store written by write_tokens (nothing like it at {path}): check the path.")
     _enter()
     with told(path):
         return icechunk.Repository.open(storage_of(path, options))

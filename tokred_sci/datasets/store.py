@@ -169,7 +169,7 @@ def update_tokens(
     _require_fingerprint(fingerprint)
     with writing(path, options, wait) as repository:
         before = _open_store(repository, path, None, options)
-        places = {_place(number, len(before)): new for number, new in changed.items()}
+        places = _places(changed, len(before))
         entries = [_changed(before, place, new) for place, new in places.items()]
 
         def replace(group: Any) -> None:
@@ -556,6 +556,19 @@ def _require_same(there: str, fingerprint: str, path: Place) -> None:
 def _refuse_existing(path: Path) -> None:
     if os.path.lexists(path):
         raise InputError(f"Expected a path that does not exist (got {path}): choose another, or remove it yourself.")
+
+
+def _places(changed: Mapping[int, Tokens | Entry], count: int) -> dict[int, Tokens | Entry]:
+    """What records become, by their numbers from the start."""
+    try:
+        places = {_place(number, count): new for number, new in changed.items()}
+    except (IndexError, TypeError) as error:
+        raise InputError(f"Expected numbers of records of the store, {count} in all (got: {error}).") from error
+    if len(places) < len(changed):
+        raise InputError(
+            f"Expected each record once (got {list(changed)} in a store of {count}): choose one of the two."
+        )
+    return places
 
 
 def _place(record: int, count: int) -> int:

@@ -8,7 +8,7 @@ from typing import BinaryIO, Literal
 
 import numpy as np
 
-from tokred_sci.datasets.files import AGAIN, open_bytes, wrong
+from tokred_sci.datasets.files import AGAIN, BOM, open_bytes, wrong
 from tokred_sci.datasets.formats.letters import (
     LETTERS,
     READ_WHOLE,
@@ -115,6 +115,8 @@ def blocks(path: str | os.PathLike, raw: bool = False) -> Iterator[Block | str]:
     with open_bytes(path) as stream:
         while True:
             data, cut = _block(path, stream, raw)
+            if not offset and data.startswith(BOM):
+                data, offset = data[len(BOM) :], len(BOM)
             if cut:
                 data = data[: data.rfind(b"\n") + 1]  # a name may be half of one
             if data:

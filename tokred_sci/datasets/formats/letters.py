@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tokred_sci.datasets.files import AGAIN, CUT, open_bytes, wrong
+from tokred_sci.datasets.files import AGAIN, BOM, CUT, open_bytes, wrong
 from tokred_sci.datasets.records import Records
 from tokred_sci.errors import FileError
 
@@ -26,7 +26,7 @@ def take(path: str | os.PathLike) -> tuple[bytes, str]:
     """
     with open_bytes(path) as stream:
         data, cut = gather(stream, None)
-    return unix(data), cut or cut_between_blocks(path)
+    return unix(data.removeprefix(BOM)), cut or cut_between_blocks(path)
 
 
 def gather(stream: BinaryIO, most: int | None) -> tuple[bytes, str]:

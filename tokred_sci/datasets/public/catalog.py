@@ -52,7 +52,7 @@ def find(name: str) -> Card:
         return OPEN[family][1](variant)
     those = [known for known in _all() if known.startswith(f"{family}/")]
     if those and not variant:
-        hint = f"'{family}' is a family; name one of {', '.join(those[:6])}{', ...' if those[6:] else ''}"
+        hint = f"'{family}' is a family; name one of {', '.join(those[:6])}{', ...' if those[6:] else ''}."
     else:
         near = difflib.get_close_matches(str(name), [*_all()], 1, 0)
         hint = f"did you mean {near[0]!r}?"
