@@ -104,6 +104,7 @@ def test_pruned_elements_are_told(fasta, tmp_path):
         ("model", {}, "npz"),
         ("x.npz", {"batch": 0}, "batch"),
         ("x.npz", {"options": {"colour": 1}}, "options of read_fasta"),
+        ("x.npz", {"options": {"domain": "points"}}, "option domain='points'"),
     ],
 )
 def test_bad_calls_are_refused_and_leave_nothing(fasta, model, tmp_path, out, arguments, told):
@@ -117,6 +118,11 @@ def test_a_file_of_another_domain_is_refused(model, tmp_path):
     np.save(tmp_path / "cloud.npy", np.zeros((50, 3)))
     with pytest.raises(InputError, match="file of dna, which this model was made for"):
         embed_file(tmp_path / "cloud.npy", model, tmp_path / "x.npz")
+
+
+def test_the_models_own_domain_may_be_named(fasta, model, tmp_path):
+    embed_file(fasta, model, tmp_path / "x.npz", options={"domain": "dna"})
+    assert (tmp_path / "x.npz").exists()
 
 
 def test_what_exists_is_refused_and_stays(fasta, model, tmp_path):

@@ -5,7 +5,7 @@ from tokred_sci.datasets.records import Records
 from tokred_sci.datasets.sample import load_sample
 from tokred_sci.errors import InputError
 from tokred_sci.experiment import HEADS, Model, ModelConfig
-from tokred_sci.stability.tasks import IGNORE, TASKS, dna, points, source
+from tokred_sci.stability.tasks import IGNORE, TASKS, dna, order, points, source
 from tokred_sci.stability.tasks.task import ask
 
 NAMES = [name for name in TASKS if "/" in name]
@@ -36,6 +36,9 @@ def made_up(name: str, part: str | None = None) -> Records:
             steep = np.repeat([5.0, 0.0, 0.0, 5.0], 2)  # groups 0 and 3 are kept for the test
             clouds = [np.c_[flat := generator.uniform(0, 90, (9000, 2)), flat[:, 0] * slope] for slope in steep]
             return Records("points", clouds, groups=tuple(f"site {row // 2}" for row in range(8)))
+        case "lidar/autzen_trim":
+            flat = generator.uniform(0, (900, 240), (60_000, 2))
+            return Records("points", [np.c_[flat, flat[:, 1] > 120]])  # the north lies higher
         case "labeled_psb/sampled":
             names = tuple(f"{kind}/{row}" for kind in points.CATEGORIES for row in range(2))
             classes = tuple(f"{kind}: {side}" for kind in ("Bird", *points.CATEGORIES) for side in ("left", "right"))
@@ -196,6 +199,23 @@ def test_training_and_test_never_share_shapes_or_sites(instead):
                     assert (slopes > 1) == test
 
 
+def test_a_strip_is_of_one_half_and_as_wide_at_every_length(instead):
+    task = TASKS["points/strip"]()
+    for test in (False, True):
+        for multiple in (1, 16):
+            for record, label, hidden in zip(*task.draw(4, 0, test, multiple), strict=True):
+                assert 55 < np.ptp(record[:, 1]) <= 60 and np.ptp(record[:, 0]) < 900
+                assert (np.abs(record[:, 2]) < 1e-6).all()  # all of one half: the other lies higher or lower
+                east = [record[record[:, 3] == sign, 0].mean() for sign in (1, -1)]
+                assert (east[0] > east[1]) == (label == 0) and hidden.sum() == 24
+
+
+def test_the_halves_of_a_terrain_are_south_and_north():
+    south, north = order._halves(np.asarray(made_up("lidar/autzen_trim").records[0]))
+    assert south[:, 1].max() < north[:, 1].min() and len(south) + len(north) == 60_000
+    assert (np.diff(south[:, 0]) >= 0).all() and (np.diff(north[:, 0]) >= 0).all()
+
+
 def test_training_and_test_never_share_a_hemisphere():
     task = TASKS["points"]()
     train, test = task.draw(40, 0), task.draw(40, 0, test=True)
@@ -336,6 +356,7 @@ def test_impossible_draws_are_refused(task):
         ("series/anomaly", {"source": "cwru"}),
         ("series/anomaly", {"asked": 0}),
         ("series/lookback", {"source": "cinc2017"}),
+        ("points/strip", {"width": 1.0}),
         ("points/object", {"length": 2048}),
         ("points/object", {"classes": ("lamp", "zebra")}),
         ("points/parts", {"categories": ("Airplane", "Zebra")}),

@@ -141,6 +141,12 @@ def embed_file(
 
 
 def _feed_of_file(path: str | os.PathLike, model: Model, piece: int | None, options: dict[str, Any]) -> _Feed:
+    options = dict(options)
+    if (asked := options.pop("domain", model.config.domain)) != model.config.domain:
+        raise InputError(
+            f"Expected a file of {model.config.domain}, which this model was made for (got the option domain={asked!r}): "
+            "drop it."
+        )
     try:
         form = format_of(path, model.config.domain)
     except InputError as error:

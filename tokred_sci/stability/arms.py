@@ -52,7 +52,7 @@ def recipe_for(task: Task) -> Recipe:
         size_exponent=0.0,
         places="rank",
     )
-    return Recipe(model, TrainConfig(steps=400))
+    return Recipe(model, TrainConfig(steps=800))
 
 
 @dataclass(frozen=True)

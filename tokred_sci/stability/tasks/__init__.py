@@ -27,6 +27,7 @@ TASKS: dict[str, Callable[..., Task]] = {
     "points/object": points.object_task,
     "points/parts": points.parts_task,
     "points/order": order.spot_order_task,
+    "points/strip": order.strip_order_task,
     "series/exercise": series.exercise_task,
     "series/exercise-place": series.exercise_place_task,
     "series/order": order.exercise_order_task,

@@ -7,10 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from tokred_sci.datasets.public import Card
 from tokred_sci.datasets.sample import ORGANISMS, load_sample
 from tokred_sci.errors import InputError
 from tokred_sci.stability.tasks import dna, points, series
 from tokred_sci.stability.tasks.mosaic import cut_from
+from tokred_sci.stability.tasks.source import name_of, whole_of
 from tokred_sci.stability.tasks.task import Made, Make, Task, span
 
 
@@ -99,20 +101,90 @@ def spot_order_task(length: int = 512, spot: int = 12, apart: float = 8.0) -> Ta
     def make(generator: np.random.Generator, test: bool, multiple: int, label: int) -> Made:
         cloud, tree = clouds[test], trees[test]
         _, chosen = tree.query(cloud[generator.integers(len(cloud)), :3], k=length * multiple)
-        here, mark = cloud[chosen, :6], np.zeros((length * multiple, 1))
-        while True:  # most pairs are far enough apart
-            pair = generator.choice(len(here), 2, replace=False)
-            ahead = here[pair[0], 1] - here[pair[1], 1]
-            if abs(ahead) >= apart:
-                break
-        _, spots = cKDTree(here[:, :3]).query(here[pair, :3], k=spot)
-        sign = 1 if (ahead > 0) == (label == 0) else -1
-        mark[spots[0]], mark[spots[1]] = sign, -sign
-        record = np.concatenate([here, mark], axis=1)
-        record = generator.permutation(record).astype(np.float32)
-        return Made(record, record[:, 6] != 0)
+        return _mark_two(generator, cloud[chosen, :6], spot, 1, apart, label)
 
     return _asked(whole, make, ("marked 1", "marked -1"), "Which of two marked spots lies further to the front?")
+
+
+def strip_order_task(
+    length: int = 512,
+    spot: int = 12,
+    width: float = 60.0,
+    apart: float = 8.0,
+    source: str | Card = "lidar/autzen_trim",
+) -> Task:
+    """Which of two marked spots in a strip of terrain, scanned from the air, lies further to the east?
+
+    A strip has one width, so that its length grows as the number of points does (an area that grows to all sides
+    is only four times as wide with 16 times the points). Training: strips of the south half; test: of the north half.
+
+    Args:
+        length: points of a training record.
+        spot: points of each spot, at every length.
+        width: of a strip, from south to north, in the cloud's unit (feet for the default).
+        apart: least distance of the spots from west to east, in that unit.
+        source: a public set of one or more clouds, of which the first is used.
+
+    Raises:
+        InputError: no strip of either half has the points of a record of 16 times the length.
+    """
+    whole = points.folding_task(length, spot)
+    cloud = np.asarray(whole_of(source, "points").records[0][:, :3], np.float64)
+    halves = [_strips(half, width, 16 * length) for half in _halves(cloud)]
+    if not all(halves):
+        raise InputError(
+            f"Expected strips of {16 * length:,} points in both halves of {name_of(source)} (got none): lower 'length' "
+            f"or raise 'width' ({width:g})."
+        )
+
+    def make(generator: np.random.Generator, test: bool, multiple: int, label: int) -> Made:
+        strip, total = halves[test][generator.integers(len(halves[test]))], length * multiple
+        start = int(generator.integers(len(strip) - total + 1))
+        here = strip[start : start + total]
+        return _mark_two(generator, here - here.mean(0), spot, 0, apart, label)
+
+    whole = replace(
+        whole,
+        growth="the strip of terrain around them",
+        sources=(name_of(source),),
+        tokenizer=points.settings(4),
+        spacing=10.0,
+        longest=16 * length,
+    )
+    return _asked(whole, make, ("marked 1", "marked -1"), "Which of two marked spots lies further to the east?")
+
+
+def _halves(cloud: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """South and north of the middle, each from west to east."""
+    cloud = cloud[np.argsort(cloud[:, 0], kind="stable")]
+    south = cloud[:, 1] < (cloud[:, 1].min() + cloud[:, 1].max()) / 2
+    return cloud[south], cloud[~south]
+
+
+def _strips(cloud: np.ndarray, width: float, least: int) -> list[np.ndarray]:
+    """Overlapping strips from west to east, an eighth of their width apart, with `least` points or more."""
+    low, high = cloud[:, 1].min(), cloud[:, 1].max()
+    edges = np.arange(low, max(low, high - width) + 1e-9, width / 8)
+    strips = [cloud[(cloud[:, 1] >= edge) & (cloud[:, 1] < edge + width)] for edge in edges]
+    return [strip for strip in strips if len(strip) >= least]
+
+
+def _mark_two(
+    generator: np.random.Generator, here: np.ndarray, spot: int, axis: int, apart: float, label: int
+) -> Made:
+    """Two spots `apart` on an axis, marked 1 and -1 in one more channel; with label 0, what is marked 1 is ahead."""
+    from scipy.spatial import cKDTree
+
+    while True:  # most pairs are far enough apart
+        pair = generator.choice(len(here), 2, replace=False)
+        ahead = here[pair[0], axis] - here[pair[1], axis]
+        if abs(ahead) >= apart:
+            break
+    _, spots = cKDTree(here[:, :3]).query(here[pair, :3], k=spot)
+    mark, sign = np.zeros((len(here), 1)), 1 if (ahead > 0) == (label == 0) else -1
+    mark[spots[0]], mark[spots[1]] = sign, -sign
+    record = generator.permutation(np.concatenate([here, mark], axis=1)).astype(np.float32)
+    return Made(record, record[:, -1] != 0)
 
 
 def _check(length: int, hidden: int) -> None:

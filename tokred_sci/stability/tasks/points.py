@@ -64,7 +64,7 @@ def folding_task(length: int = 512, spot: int = 12) -> Task:
         "points",
         make,
         sources=("sample:points",),
-        tokenizer=_settings(7),
+        tokenizer=settings(7),
         spacing=8.0,
         longest=min(map(len, sample.records)),
     )
@@ -118,7 +118,7 @@ def object_task(
         "points",
         make,
         sources=(name_of(source), name_of(ground)),
-        tokenizer=_settings(3),
+        tokenizer=settings(3),
         spacing=2 * SPACING,
         longest=REACH * length,
     )
@@ -167,14 +167,15 @@ def parts_task(
         make,
         answer="per-element",
         sources=(name_of(source),),
-        tokenizer=_settings(3),
+        tokenizer=settings(3),
         spacing=SPACING,
         kinds=len(categories),
         longest=min(len(cloud) for part in loaded for cloud in part.records),
     )
 
 
-def _settings(channels: int) -> dict[str, Any]:
+def settings(channels: int) -> dict[str, Any]:
+    """Of the tokenizer: neighbourhoods along a curve, so that a cloud of any size is cut alike."""
     return {"ratio": 0.125, "neighbours": 16, "method": "curve", "channels": channels}
 
 
