@@ -142,18 +142,13 @@ def embed_file(
 
 def _feed_of_file(path: str | os.PathLike, model: Model, piece: int | None, options: dict[str, Any]) -> _Feed:
     options = dict(options)
+    expected = f"Expected a file of {model.config.domain}, which this model was made for"
     if (asked := options.pop("domain", model.config.domain)) != model.config.domain:
-        raise InputError(
-            f"Expected a file of {model.config.domain}, which this model was made for (got the option domain={asked!r}): "
-            "drop it."
-        )
+        raise InputError(f"{expected} (got the option domain={asked!r}): drop it.")
     try:
         form = format_of(path, model.config.domain)
     except InputError as error:
-        raise InputError(
-            f"Expected a file of {model.config.domain}, which this model was made for (got {path}, which is none): "
-            "name a model of the file's domain."
-        ) from error
+        raise InputError(f"{expected} (got {path}, which is none): name a model of the file's domain.") from error
     parts = open_parts(path, READERS[form][2], **options)
     tokenizer = model.tokenizer
     apart = parts.channels if getattr(tokenizer, "channels", None) == "independent" else 1
