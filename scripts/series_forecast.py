@@ -20,11 +20,12 @@ from tokred_sci.training.config import TrainConfig
 CONTEXT, HORIZON = 336, 96
 MODEL = ModelConfig(
     "series",
-    {"patch": 96, "stride": 24, "channels": "independent"},
+    {"patch": 24, "channels": "independent"},
     head="forecast",
     outputs=HORIZON,
-    dim=64,
-    depth=2,
+    context=CONTEXT,
+    dim=16,
+    depth=1,
     unit=24.0,
     dropout=0.3,
     reduce=(Reduce(block=0, method="links", keep=0.5),),
@@ -34,9 +35,10 @@ MODEL = ModelConfig(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/forecast"))
-    parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--steps", type=int, default=500)
     arguments = parser.parse_args()
-    train = TrainConfig(steps=arguments.steps, batch=256, learning_rate=1e-3, ema=0.995, budgets=(1.0, 0.5, 0.25))
+    budgets = (1.0, 0.5, 0.25)
+    train = TrainConfig(arguments.steps, batch=256, learning_rate=3e-3, warm_up=30, ema=0.99, budgets=budgets)
     told = run(RunConfig(DataConfig("ett/ETTh1", context=CONTEXT), MODEL, train), arguments.out)
     for budget in (1, 0.5, 0.25):
         mse, mae = (told["test"][f"{metric}@{budget}"] for metric in ("mse", "mae"))

@@ -20,7 +20,7 @@ from tokred_sci.errors import FetchError, InputError, package
 from tokred_sci.models.baseline import Plain
 from tokred_sci.models.embed import EmbedDNA, EmbedPoints, EmbedSeries, EmbedVocabulary
 from tokred_sci.models.encoder import Encoder, Metric, Places
-from tokred_sci.models.heads import Classify, Forecast, PerElement, Pool, Reconstruct
+from tokred_sci.models.heads import Classify, Forecast, ForecastWindow, HideLevel, PerElement, Pool, Reconstruct
 from tokred_sci.models.soft import SoftGroups
 from tokred_sci.reduction import budget, chain, control, density, graph, space, where
 from tokred_sci.reduction.merge import Combine
@@ -139,7 +139,11 @@ class ModelConfig:
         dim, depth, heads, size_exponent, window, unit, qk_norm, metric: see `Encoder`.
         dropout, combine, log_scale, places: see `Encoder`, too.
         reduce: merging steps.
+        embed: arguments of `EmbedDNA` that differ from its defaults (DNA in patches only): kernel, hidden, words,
+            both_strands.
         pool: how "classify" pools, see `Classify`.
+        context: "forecast": steps of every record, whose patches are then seen side by side, see `ForecastWindow`, and
+            without their level, see `HideLevel`; None = records of any length, see `Forecast`.
         plain: the baseline without attention in the encoder's place, see `Plain`; it merges nothing.
         seed: of the initial weights.
     """
@@ -157,7 +161,9 @@ class ModelConfig:
     unit: float = 1.0
     qk_norm: bool = False
     metric: Metric = "keys"
+    embed: Mapping[str, Any] = field(default_factory=dict)
     pool: Pool = "mean"
+    context: int | None = None
     dropout: float = 0.0
     combine: Combine = "mean"
     log_scale: int | None = None
@@ -228,18 +234,26 @@ class Model(nn.Module):
         return Plain(config.dim, config.depth, axes, unit=config.unit, dropout=config.dropout)
 
     def _embed(self) -> nn.Module:
-        dim, tokenizer = self.config.dim, self.tokenizer
+        dim, tokenizer, options = self.config.dim, self.tokenizer, self.config.embed
+        if isinstance(tokenizer, DNATokenizer) and tokenizer.scheme == "patch":
+            for key in options:
+                _named("key of embed", key, dict.fromkeys(("kernel", "hidden", "words", "both_strands")))
+            return EmbedDNA(dim, tokenizer.patch, **options)
+        if options:
+            raise InputError(f"Expected 'embed' with DNA in patches only (got {dict(options)}): leave it out.")
         if isinstance(tokenizer, DNATokenizer):
-            if tokenizer.scheme == "patch":
-                return EmbedDNA(dim, tokenizer.patch)
             return EmbedVocabulary(dim, tokenizer.vocabulary_size)
         if isinstance(tokenizer, PointTokenizer):
             return EmbedPoints(dim, tokenizer.neighbours, tokenizer.channels, self.config.unit)
-        return EmbedSeries(dim, tokenizer.patch, 1 if tokenizer.channels == "independent" else tokenizer.in_channels)
+        channels = 1 if tokenizer.channels == "independent" else tokenizer.in_channels
+        embed = EmbedSeries(dim, tokenizer.patch, channels)
+        return embed if self.config.context is None else nn.Sequential(HideLevel(channels), embed)
 
     def _head(self) -> nn.Module:
         config, dim = self.config, self.config.dim
         channels = getattr(self.embed, "channels", 1)
+        if config.context is not None:
+            return self._window(config.context)
         match config.head:
             case "classify":
                 return Classify(dim, config.outputs, config.pool, config.size_exponent)
@@ -251,13 +265,23 @@ class Model(nn.Module):
                 return Reconstruct(dim, config.outputs, 3 if config.domain == "points" else 1)
         return _named("head", config.head, dict.fromkeys(HEADS))
 
+    def _window(self, steps: int) -> nn.Module:
+        config = self.config
+        if config.head != "forecast" or not isinstance(self.tokenizer, SeriesTokenizer) or steps < 1:
+            raise InputError(
+                f"Expected 'context' >= 1, to forecast series only (got {steps} to {config.head} {config.domain}): "
+                "leave it out."
+            )
+        return ForecastWindow(config.dim, config.outputs, self.tokenizer, steps, dropout=config.dropout)
+
     def tokenize(self, record: Any, **more: Any) -> Tokens:
         """One record as a batch of one; join several with `stack`."""
         return self.tokenizer(record, **more)
 
     def forward(self, tokens: Tokens, *more: Tensor) -> Tensor:
         """`more`: what the head needs besides tokens (`places` for "reconstruct")."""
-        return self.head(self.encoder(self.embed(tokens)), *more)
+        encoded = self.encoder(self.embed(tokens))
+        return self.head(encoded, tokens) if isinstance(self.head, ForecastWindow) else self.head(encoded, *more)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `model.safetensors` and `config.json`, which holds the config and the weights' SHA-256."""

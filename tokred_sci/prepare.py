@@ -11,7 +11,6 @@ import numpy as np
 from tokred_sci.datasets.layout import Entry
 from tokred_sci.datasets.loader import MemoryStore
 from tokred_sci.datasets.public import find, load
-from tokred_sci.datasets.public.card import seeded_split
 from tokred_sci.datasets.reader import read
 from tokred_sci.datasets.records import Records
 from tokred_sci.datasets.repository import is_url
@@ -19,12 +18,10 @@ from tokred_sci.datasets.sample import load_sample
 from tokred_sci.datasets.store import TokenStore, read_tokens
 from tokred_sci.errors import InputError
 from tokred_sci.experiment import TOKENIZERS, ModelConfig
+from tokred_sci.pieces import PARTS, Piece, cut, heated, hold, limit, mapped, only, split, thin, with_places
 from tokred_sci.stability.tasks import TASKS
 from tokred_sci.training import tasks
 from tokred_sci.training.config import TrainConfig
-
-PARTS = ("train", "valid", "test")
-
 
 Store = TokenStore | MemoryStore
 
@@ -47,9 +44,17 @@ class DataConfig:
         standardise: forecasts: each channel by mean and spread of its training part, as published errors are.
         places: clouds get their coordinates, from their mean, once more as channels: tokens hold relative ones, and do
             not say where in the cloud they are. For clouds that all stand the same way.
+        draw: points drawn at random from each cloud, by `seed`, where it has more; None = all.
+        draws: so many clouds are drawn from each one of the training part.
+        heat: clouds get heat signatures at so many times as channels, before places, see `with_heat`; 0 = none. They
+            are computed once, and kept in the folder of public data.
+        only: records whose name begins so, as "Human/": one category of a set; "" = all.
+        hold: the group of records, as a site, that is the test part; "" = parts are those of the set, or made.
         seed: of what is drawn.
         workers: processes that read ahead.
         bucket: put records of like length into one batch.
+        blocks: blocks of 1,024 neighbouring records that are mixed at a time, see `TokenLoader`; with more than there
+            are, all records. Windows that overlap are alike: few blocks give batches that are, too.
     """
 
     source: str
@@ -62,9 +67,15 @@ class DataConfig:
     stride: int = 1
     standardise: bool = True
     places: bool = False
+    draw: int | None = None
+    draws: int = 1
+    heat: int = 0
+    only: str = ""
+    hold: str = ""
     seed: int = 0
     workers: int = 0
     bucket: bool = True
+    blocks: int = 8
 
 
 @dataclass(frozen=True)
@@ -91,14 +102,6 @@ class RunConfig:
     init: str = ""
 
 
-class Piece(NamedTuple):
-    """A record, what there is to know about it, and what it must not be parted from by a split."""
-
-    record: Any
-    label: Any
-    group: str
-
-
 class Prepared(NamedTuple):
     """A config whose gaps the data have filled, the stores of its parts, and the task."""
 
@@ -113,8 +116,8 @@ def prepare(config: RunConfig) -> Prepared:
     Raises:
         InputError: no such data, or labels that the head cannot be trained on.
     """
-    if config.data.places and (config.model.domain != "points" or _is_store(config.data.source)):
-        raise InputError(f"Expected 'data.places' with points that are no store (got {config.data.source}).")
+    data = config.data
+    _check_clouds(config)
     if config.model.head == "forecast" and config.train.length_warm_up:
         raise InputError("Expected no 'length_warm_up' with forecasts: it leaves out a record's last tokens.")
     if _is_store(config.data.source):
@@ -128,6 +131,7 @@ def prepare(config: RunConfig) -> Prepared:
     if config.model.head == "forecast":
         return _forecasts(config)
     parts, classes = _pieces(config)
+    parts = {part: _widened(pieces, data, part) for part, pieces in parts.items()}
     config = _complete(config, parts["train"][0].record, classes)
     tokenizer = TOKENIZERS[config.model.domain](**config.model.tokenizer)
     stores: dict[str, Store] = {
@@ -136,6 +140,23 @@ def prepare(config: RunConfig) -> Prepared:
         if pieces
     }
     return Prepared(config, stores, _task(config, tokenizer))
+
+
+def _check_clouds(config: RunConfig) -> None:
+    """What is asked of clouds can be had."""
+    data = config.data
+    asked = [name for name in ("places", "heat", "draw") if getattr(data, name)]
+    if asked and (config.model.domain != "points" or _is_store(data.source)):
+        raise InputError(f"Expected 'data.{asked[0]}' with points that are no store (got {data.source}).")
+    if data.heat < 0 or data.draws < 1 or (data.draws > 1 if data.draw is None else data.draw < 1):
+        told = f"heat = {data.heat}, draw = {data.draw}, draws = {data.draws}"
+        raise InputError(f"Expected 'data.heat' >= 0, and 'data.draws' >= 1 with 'data.draw' >= 1 (got {told}).")
+    made = data.source.startswith("sample:") or _is_store(data.source) or config.model.head == "forecast"
+    if (data.only and made) or (data.hold and (made or data.test)):
+        raise InputError(
+            f"Expected 'data.only' and 'data.hold' with a public set or a file, not to forecast, 'data.hold' without "
+            f"'data.test' (got {data.only!r} and {data.hold!r} with {data.source}): leave them out."
+        )
 
 
 def _task(config: RunConfig, tokenizer: Any, spread: np.ndarray | None = None) -> tasks.Task:
@@ -204,24 +225,24 @@ def _pieces(config: RunConfig) -> tuple[dict[str, list[Piece]], int]:
         by_element = domain != "series"
         if head != "reconstruct" and by_element != (head == "per-element"):
             return _drawn(config, domain)
-        parts = _split(_cut(sample, data.length), data.length is not None and by_element)
+        parts = split(cut(sample, data.length), data.length is not None and by_element)
         classes = len(sample.classes)
     else:
         records = _read_parts(config)
+        if data.only:
+            records = {name: only(part, data.only) for name, part in records.items()}
         domain, classes = records["train"].domain, max(len(part.classes) for part in records.values())
-        parts = {name: _cut(part, data.length) for name, part in records.items()}
+        parts = {name: cut(part, data.length) for name, part in records.items()}
         in_order = data.length is not None and not records["train"].groups  # records of one group are never parted
+        if data.hold:
+            parts = hold(parts, data.hold)
         if list(parts) == ["train"]:
-            parts = _split(parts["train"], in_order)
+            parts = split(parts["train"], in_order)
         elif "valid" not in parts:
-            parts = {**_split(parts["train"], False, test=False), "test": parts["test"]}
+            parts = {**split(parts["train"], False, test=False), "test": parts["test"]}
     if domain != config.model.domain:
         raise InputError(f"Expected model.domain = {domain!r} for {data.source} (got {config.model.domain!r}).")
-    parts = {name: _limit(pieces, data) for name, pieces in parts.items()}
-    if data.places:
-        parts = {
-            name: [piece._replace(record=with_places(piece.record)) for piece in some] for name, some in parts.items()
-        }
+    parts = {name: limit(pieces, data.most, data.seed) for name, pieces in parts.items()}
     if head != "reconstruct":
         parts = {name: _labelled(pieces, head, data.source) for name, pieces in parts.items()}
         classes = classes or 1 + max(int(np.max(piece.label)) for pieces in parts.values() for piece in pieces)
@@ -261,6 +282,15 @@ def _whole(config: RunConfig, source: str) -> Records:
     return load(source)
 
 
+def _widened(pieces: list[Piece], data: DataConfig, part: str) -> list[Piece]:
+    """Clouds with the points and the channels that were asked for."""
+    if data.draw:
+        pieces = thin(pieces, data.draw, data.draws if part == "train" else 1, data.seed)
+    if data.heat and pieces:
+        pieces = heated(pieces, data.heat)
+    return mapped(pieces, [with_places(piece.record) for piece in pieces]) if data.places else pieces
+
+
 def _labelled(pieces: list[Piece], head: str, source: str) -> list[Piece]:
     for piece in pieces:
         wanted = () if head == "classify" else (_length(piece.record),)
@@ -274,70 +304,6 @@ def _labelled(pieces: list[Piece], head: str, source: str) -> list[Piece]:
 
 def _length(record: Any) -> int:
     return len(record) if isinstance(record, str | bytes) or record.shape[0] > record.shape[-1] else record.shape[-1]
-
-
-def _limit(pieces: list[Piece], data: DataConfig) -> list[Piece]:
-    if data.most is None or len(pieces) <= data.most:
-        return pieces
-    chosen = np.random.default_rng(data.seed).permutation(len(pieces))[: data.most]
-    return [pieces[place] for place in sorted(chosen.tolist())]
-
-
-def with_places(cloud: np.ndarray) -> np.ndarray:
-    """A cloud (n, channels) with its coordinates, from their mean, as three more channels, see `DataConfig`."""
-    return np.concatenate([cloud, cloud[:, :3] - cloud[:, :3].mean(0)], 1)
-
-
-def _cut(records: Records, length: int | None) -> list[Piece]:
-    """Records as pieces of at most this length."""
-    labels = records.labels if records.labels is not None else [None] * len(records.records)
-    groups = records.groups or tuple(map(str, range(len(records.records))))
-    pieces = []
-    for record, label, group in zip(records.records, labels, groups, strict=True):
-        if length is None:
-            pieces.append(Piece(record, label, group))
-            continue
-        for rows in _rows(records.domain, record, length):
-            part = record[:, rows] if records.domain == "series" else record[rows]
-            own = label if np.ndim(label) == 0 else label[rows]
-            pieces.append(Piece(part, own, group))
-    return pieces
-
-
-def _rows(domain: str, record: Any, length: int) -> list[Any]:
-    """Which elements make which piece: neighbours in a sequence, in space for a cloud."""
-    if domain != "points":
-        total = len(record) if domain == "dna" else record.shape[-1]
-        return [slice(start, min(start + length, total)) for start in range(0, total, length)]
-    pieces, rest = [], [np.arange(len(record))]
-    while rest:
-        rows = rest.pop()
-        if len(rows) <= length:
-            pieces.append(np.sort(rows))
-            continue
-        places = record[rows, :3]
-        order = rows[np.argsort(places[:, np.ptp(places, 0).argmax()], kind="stable")]
-        rest += [order[len(order) // 2 :], order[: len(order) // 2]]
-    return pieces
-
-
-def _split(pieces: list[Piece], in_order: bool, test: bool = True) -> dict[str, list[Piece]]:
-    """80 % to train on, 10 % to validate, 10 % to test (or 90 and 10): by group, or each group cut in this order."""
-    groups = [piece.group for piece in pieces]
-    if not in_order and len(set(groups)) >= 5:
-        classes = [piece.label if np.ndim(piece.label) == 0 else 0 for piece in pieces]
-        found = seeded_split(classes, groups)
-        parts = {"train": found["train"], "valid": found["dev"], "test": found["test"]}
-    else:
-        parts = {name: [] for name in PARTS}
-        for group in dict.fromkeys(groups):
-            rows = [row for row, name in enumerate(groups) if name == group]
-            for place, row in enumerate(rows):
-                share = (place + 0.5) / len(rows)
-                parts["train" if share < 0.8 else "valid" if share < 0.9 else "test"].append(row)
-    if not test:
-        parts = {"train": sorted(parts["train"] + parts["test"]), "valid": parts["valid"]}
-    return {name: [pieces[row] for row in rows] for name, rows in parts.items()}
 
 
 def _forecasts(config: RunConfig) -> Prepared:
@@ -386,15 +352,18 @@ def _series(config: RunConfig) -> tuple[dict[str, list[np.ndarray]], bool]:
     if config.model.domain != "series":
         raise InputError(f"Expected model.domain = 'series' for forecasts (got {config.model.domain!r}).")
     if source.startswith("sample:"):
-        parts = _split(_cut(load_sample(source.partition(":")[2]), None), False)
-        return {name: [piece.record for piece in _limit(pieces, config.data)] for name, pieces in parts.items()}, False
+        parts = split(cut(load_sample(source.partition(":")[2]), None), False)
+        return {
+            name: [piece.record for piece in limit(pieces, config.data.most, config.data.seed)]
+            for name, pieces in parts.items()
+        }, False
     records = _read_parts(config)
     if len(records) > 1:
         found = {name: list(part.records) for name, part in records.items()}
         return found, all(len(series) == 1 for series in found.values())
     whole = list(records["train"].records)
     if len(whole) > 1:
-        parts = _split(_cut(records["train"], None), False)
+        parts = split(cut(records["train"], None), False)
         return {name: [piece.record for piece in pieces] for name, pieces in parts.items()}, False
     steps = whole[0].shape[-1]
     cuts = {

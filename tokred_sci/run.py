@@ -19,7 +19,8 @@ from torch import nn
 from tokred_sci.datasets.loader import TokenLoader
 from tokred_sci.errors import InputError, TokredError
 from tokred_sci.experiment import Model
-from tokred_sci.prepare import PARTS, Prepared, RunConfig, prepare
+from tokred_sci.pieces import PARTS
+from tokred_sci.prepare import Prepared, RunConfig, prepare
 from tokred_sci.training import costs, hooks
 from tokred_sci.training.checkpoint import list_checkpoints, require_same, write_file
 from tokred_sci.training.config import difference, read_config, write_config
@@ -75,8 +76,15 @@ def run(config: RunConfig, folder: str | Path, allow: tuple[str, ...] = (), prog
         load_fitting(model, config.init)
     if first and ("config" in allow or not saved.exists()):
         write_config(config, saved)
+    data = config.data
     loader = TokenLoader(
-        prepared.stores["train"], config.train.batch, True, config.data.bucket, config.train.seed, config.data.workers
+        prepared.stores["train"],
+        config.train.batch,
+        True,
+        data.bucket,
+        config.train.seed,
+        data.workers,
+        blocks=data.blocks,
     )
     evaluate_valid = partial(_measure, prepared, "valid") if "valid" in prepared.stores else None
     about = {"run": {key: value for key, value in difference(config).items() if key not in ("model", "train")}}

@@ -6,11 +6,14 @@ import pytest
 import torch
 
 from tokred_sci.errors import InputError
+from tokred_sci.experiment import Model, ModelConfig, Reduce
+from tokred_sci.models import heads
 from tokred_sci.models.embed import EmbedDNA, EmbedPoints, EmbedSeries, EmbedVocabulary
-from tokred_sci.models.heads import Classify, Forecast, PerElement, Reconstruct
+from tokred_sci.models.heads import Classify, Forecast, ForecastWindow, PerElement, Reconstruct
 from tokred_sci.reduction.chain import links
 from tokred_sci.reduction.merge import merge
-from tokred_sci.tokens import Tokens, stack
+from tokred_sci.tokenizers.series import SeriesTokenizer
+from tokred_sci.tokens import Grouping, Tokens, stack
 
 
 def numbers(*shape, seed=0):
@@ -232,6 +235,166 @@ def test_forecast_reads_the_mean_and_the_token_that_ends_last():
         order.argsort()[tokens.source],
     )
     close(head(shuffled), expected)
+
+
+# A window of fixed length
+
+
+WINDOW = SeriesTokenizer(patch=4, stride=3, in_channels=2)
+STEPS = 15  # five patches: four own three steps each, the last the other three
+
+
+def window():
+    """A head that was trained, as far as anyone can tell: a new one answers 0."""
+    head = made(ForecastWindow, 6, 6, WINDOW, STEPS, width=3)
+    for seed, weights in enumerate(head.parameters()):
+        weights.data = numbers(*weights.shape, seed=seed)
+    return head
+
+
+def read(seed=0, tokenizer=WINDOW, steps=STEPS):
+    """A window as the tokenizer made it, and as an encoder may have left it."""
+    born = tokenizer(numbers(2, steps, seed=seed)).to(torch.float64)
+    return replace(born, features=numbers(*born.sizes.shape, 6, seed=seed + 50)), born
+
+
+def by_labels(tokens, labels, groups):
+    return merge(tokens, Grouping(torch.tensor([labels]), groups))
+
+
+def test_a_window_is_told_what_every_patch_says_and_what_was_measured():
+    head, (tokens, born) = window(), read()
+    series = WINDOW.detokenize(born)
+    location, scale = (part[0, :, None] for part in WINDOW.scale(born))
+    expected = head.out(head.narrow(tokens.features).flatten(1)).view(1, 2, 6) + head.line((series - location) / scale)
+    close(head(tokens, born), expected)
+
+
+@pytest.mark.parametrize("channels", ["mix", "independent"])
+@pytest.mark.parametrize(("patch", "stride", "steps"), [(4, 3, 15), (4, 3, 14), (5, 5, 12), (8, 2, 8), (16, 4, 5)])
+def test_the_line_of_a_window_is_given_the_series_itself(channels, patch, stride, steps):
+    tokenizer = SeriesTokenizer(patch, stride, channels=channels, in_channels=2)
+    tokens, born = read(tokenizer=tokenizer, steps=steps)
+    head = made(ForecastWindow, 6, steps, tokenizer, steps)
+    torch.nn.init.eye_(head.line.weight)
+    close(tokenizer.restore(head(tokens, born), born).flatten(0, 1), tokenizer.detokenize(born))
+
+
+def test_missing_values_are_nothing_to_a_window():
+    series, head = numbers(2, STEPS), window()
+    series[:, 2:7] = torch.nan
+    born = WINDOW(series).to(torch.float64)
+    assert head(replace(born, features=numbers(1, 5, 6)), born).isfinite().all()
+
+
+def test_windows_read_the_same_alone_and_in_a_batch():
+    head, pairs = window(), [read(seed) for seed in range(3)]
+    pairs[1] = (by_labels(pairs[1][0], [0, 0, 1, 1, 1], 2), pairs[1][1])
+    alone = [head(*pair) for pair in pairs]
+    batch = head(padded(*(tokens for tokens, _ in pairs), fill=100.0), stack([born for _, born in pairs]))
+    close(batch, torch.cat(alone))
+
+
+def test_merging_tokens_that_say_the_same_is_nothing_to_a_window():
+    head, (tokens, born) = window(), read()
+    tokens.features[:, 3] = tokens.features[:, 1]
+    merged = by_labels(tokens, [0, 1, 2, 1, 3], 4)
+    close(head(merged, born), head(tokens, born))
+    tokens.features[:, 3] += 1
+    assert not torch.allclose(head(by_labels(tokens, [0, 1, 2, 1, 3], 4), born), head(tokens, born))
+
+
+def test_the_order_of_tokens_is_nothing_to_a_window():
+    head, (tokens, born) = window(), read()
+
+    def shuffled(tokens, order):
+        features, positions, sizes = (x[:, order] for x in (tokens.features, tokens.positions, tokens.sizes))
+        return Tokens(features, positions, sizes, order.argsort()[tokens.source])
+
+    one, other = torch.tensor([3, 0, 4, 1, 2]), torch.tensor([1, 4, 2, 0, 3])
+    close(head(shuffled(tokens, one), shuffled(born, other)), head(tokens, born))
+    assert not torch.allclose(head(replace(tokens, features=tokens.features[:, one]), born), head(tokens, born))
+
+
+def test_patches_that_were_dropped_say_nothing_to_a_window():
+    head, (tokens, born) = window(), read()
+    said = head.narrow(tokens.features)
+    said[:, 2] = 0
+    dropped = by_labels(tokens, [0, 1, -1, 2, 3], 4)
+    close(head(dropped, born), head.out(said.flatten(1)).view(1, 2, 6) + head.line(head._values(born)))
+
+
+def test_where_nobody_can_look_the_answer_to_a_window_of_another_length_is_nothing(monkeypatch):
+    monkeypatch.setattr(heads, "can_look", lambda value: False)
+    head, (tokens, born), short = window(), read(), read(steps=12)
+    out = head(stack([tokens, short[0]]), stack([born, short[1]]))
+    close(out[0], head(tokens, born)[0])
+    assert out[1].isnan().all()
+
+
+def test_a_window_is_differentiable():
+    head, (tokens, born) = window(), read()
+    merged = by_labels(tokens, [0, 1, 1, 2, 2], 3)
+    x, y = merged.features.clone().requires_grad_(), born.features.clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda x, y: head(replace(merged, features=x), replace(born, features=y)), (x, y))
+    head(replace(merged, features=x), born).sin().sum().backward()
+    assert all(p.grad.isfinite().all() and p.grad.any() for p in head.parameters()) and x.grad.any(-1).all()
+
+
+def test_windows_of_another_length_are_refused():
+    head, (tokens, born) = window(), read()
+    short, merged = read(steps=12), by_labels(born, [0, 0, 1, 2, 3], 4)
+    told = r"15 steps in 5 patches.*\(got %s\): cut them to this length, or make a model without 'context'"
+    for wrong, got in (
+        (short, "12 in 4"),
+        (read(steps=16), "16 in 5"),
+        ((stack([tokens, short[0]]), stack([born, short[1]])), "12 in 4"),
+        ((tokens, merged), "15 in 4"),
+        ((tokens, by_labels(born, [0, 1, 2, 3, -1], 4)), "12 in 4"),
+    ):
+        with pytest.raises(InputError, match=told % got):
+            head(*wrong)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        ModelConfig("series", head="classify", context=15),
+        ModelConfig("dna", head="forecast", context=15),
+        ModelConfig("series", head="forecast", context=0),
+    ],
+)
+def test_a_context_that_nothing_is_forecast_from_is_refused(config):
+    with pytest.raises(
+        InputError, match=rf"'context' >= 1, .*\(got {config.context} to {config.head} {config.domain}\)"
+    ):
+        Model(config)
+
+
+def test_a_model_of_windows_is_not_told_their_level():
+    tokenizer = {"patch": 4, "channels": "independent"}
+    model = Model(ModelConfig("series", tokenizer, "forecast", 6, 8, 1, 2, context=STEPS))
+    torch.nn.init.ones_(model.head.out.weight)
+    series = numbers(1, STEPS)
+    one, other = (model(model.tokenize(values)) for values in (series, series * 8 + 64))
+    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_model_of_windows_is_saved_and_loaded(tmp_path, plain):
+    reduce = () if plain else (Reduce(block=0, method="links", keep=2),)
+    tokenizer = {"patch": 4, "stride": 3, "channels": "independent"}
+    config = ModelConfig("series", tokenizer, "forecast", 6, 8, 2, 2, reduce, context=STEPS, plain=plain, dropout=0.5)
+    model = Model(config).eval()
+    torch.nn.init.ones_(model.head.out.weight)
+    model.save_pretrained(tmp_path)
+    again = Model.from_pretrained(tmp_path).eval()
+    tokens = model.tokenize(numbers(3, STEPS))
+    assert model(tokens).std() > 0
+    assert again.config == model.config and again(tokens).shape == (3, 1, 6)
+    assert torch.equal(again(tokens), model(tokens))
+    with pytest.raises(InputError, match="Expected records of 15 steps in 5 patches"):
+        model(model.tokenize(numbers(3, STEPS + 1)))
 
 
 @pytest.mark.parametrize("axes", [1, 3])

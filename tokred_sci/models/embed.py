@@ -10,45 +10,100 @@ from torch import Tensor, nn
 from tokred_sci.errors import InputError
 from tokred_sci.models.pieces import ROWS, in_pieces, with_features
 from tokred_sci.tokenizers.dna import spell_codes
+from tokred_sci.tokenizers.record import check_integer
 from tokred_sci.tokens import Tokens
 
 
 class EmbedDNA(nn.Module):
-    """Patches of bases to features: a convolution over the bases, averaged (and peaked) over each patch.
+    """Patches of bases to features: a convolution over the bases, averaged (and peaked) over each patch; and words.
 
-    The convolution sees across patch borders, so k-mers that straddle them are not lost. Zeros beyond the ends and
-    in padding, so a record reads the same in any batch.
+    Both see across patch borders, so k-mers that straddle them are not lost. Zeros beyond the ends and in padding, so a
+    record reads the same in any batch. Law: what words add to the features, averaged over the tokens by size, is a
+    linear function of the record's word counts per base.
 
     Args:
         dim: width of the features.
         patch: bases per token, as in `DNATokenizer(patch, scheme="patch")`, compact or not.
         kernel: bases each filter sees (odd).
         hidden: number of filters.
+        words: letters of a word, at most 8: each of the 4**words has a learned row, which is added where the word's
+            middle is. A word with another letter than A, C, G or T in it, or cut off by an end, has none. 0 = no words.
+        both_strands: a word and its reverse complement share a row: for answers that are the same for both strands.
+
+    Raises:
+        InputError: a setting out of range.
+
+    Example:
+        >>> from tokred_sci.tokenizers.dna import DNATokenizer
+        >>> EmbedDNA(8, patch=4, words=6)(DNATokenizer(patch=4)("ACGTTGCAGTNA"))
+        Tokens(B=1 N=3 D=8 P=1 M=12, torch.float32 on cpu, 4 elements per token)
     """
 
     spelled: Tensor
 
-    def __init__(self, dim: int, patch: int = 16, kernel: int = 9, hidden: int = 64):
+    def __init__(
+        self,
+        dim: int,
+        patch: int = 16,
+        kernel: int = 9,
+        hidden: int = 64,
+        words: int = 0,
+        both_strands: bool = False,
+    ):
         super().__init__()
+        check_integer("kernel", kernel, 1)
+        check_integer("hidden", hidden, 1)
+        check_integer("words", words, 0, 8)
+        if kernel % 2 == 0:
+            raise InputError(f"Expected 'kernel' odd (got {kernel}): {kernel + 1} has a middle.")
+        if not isinstance(both_strands, bool) or (both_strands and not words):
+            raise InputError(f"Expected 'both_strands' true or false, and with 'words' only (got {both_strands!r}).")
         self.patch = patch
+        self.halo = -(-max(kernel // 2, words // 2) // patch)
         self.register_buffer("spelled", spell_codes(torch.arange(64)), persistent=False)  # a graph takes it along
         self.filters = nn.Conv1d(5, hidden, kernel, padding=kernel // 2)
         self.project = nn.Linear(2 * hidden, dim)
+        self.words = _Words(words, dim, both_strands) if words else None
 
     def forward(self, tokens: Tokens) -> Tokens:
         if tokens.features.dtype == torch.uint8:
             bases = self.spelled[_content(tokens, self.patch, "DNATokenizer(patch=..., compact=True)").long()]
         else:
             bases = _content(tokens, self.patch * 5, "DNATokenizer(patch=...)").unflatten(2, (self.patch, 5))
-        halo = -(-(self.filters.kernel_size[0] // 2) // self.patch)
-        return with_features(tokens, *in_pieces(self._read, bases, rows=ROWS // self.patch, halo=halo))
+        return with_features(tokens, *in_pieces(self._read, bases, rows=ROWS // self.patch, halo=self.halo))
 
     def _read(self, bases: Tensor) -> tuple[Tensor]:
         bases = bases.to(self.project.weight.dtype)
         there = bases[..., :4].sum(-1)  # B N patch: 1 for a base, 0 beyond the end of a partial patch
+        number = there.sum(2).clamp(min=1)
         hits = F.gelu(self.filters(bases.flatten(1, 2).mT)).unflatten(2, (-1, self.patch)) * there[:, None]
-        mean = hits.sum(3) / there.sum(2).clamp(min=1)[:, None]  # B hidden N, as are the peaks
-        return (self.project(torch.cat([mean, hits.max(3).values], 1).mT),)
+        mean = hits.sum(3) / number[:, None]  # B hidden N, as are the peaks
+        features = self.project(torch.cat([mean, hits.max(3).values], 1).mT)
+        return (features if self.words is None else features + self.words(bases) / number[..., None],)
+
+
+class _Words(nn.Module):
+    """The sum of the rows of all words that have their middle in a patch: bases (B, N, patch, 5) to (B, N, dim)."""
+
+    def __init__(self, letters: int, dim: int, both_strands: bool):
+        super().__init__()
+        self.letters, self.none, self.both_strands = letters, 4**letters, both_strands
+        self.rows = nn.Embedding(self.none + 1, dim, padding_idx=self.none)
+        nn.init.zeros_(self.rows.weight)
+
+    def forward(self, bases: Tensor) -> Tensor:
+        single = bases[..., :4].flatten(1, 2)
+        digits = single.argmax(2).masked_fill(single.amax(2) != 1, self.none)  # such a digit makes any number too large
+        before = self.letters // 2
+        digits = F.pad(digits, (before, self.letters - 1 - before), value=self.none)
+        ids = turned = torch.zeros_like(digits[:, : single.shape[1]])
+        for place in range(self.letters):
+            digit = digits[:, place : place + single.shape[1]]
+            ids, turned = ids * 4 + digit, turned + (3 - digit) * 4**place
+        known = ids < self.none
+        ids = (torch.minimum(ids, turned) if self.both_strands else ids).masked_fill(~known, self.none)
+        found: Tensor = self.rows(ids)
+        return found.unflatten(1, (-1, bases.shape[2])).sum(2)
 
 
 class EmbedVocabulary(nn.Module):

@@ -4,12 +4,15 @@ from dataclasses import replace
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from tokred_sci.errors import InputError
+from tokred_sci.models.pieces import with_features
 from tokred_sci.reduction.merge import to_source
-from tokred_sci.tokens import Tokens
+from tokred_sci.tokenizers.series import SeriesTokenizer
+from tokred_sci.tokens import Tokens, can_look
 
 Pool = Literal["mean", "max", "attention"]
 
@@ -92,6 +95,107 @@ class Forecast(nn.Module):
         place = tokens.positions[..., 0].masked_fill(~tokens.mask, -torch.inf)
         last = tokens.features[torch.arange(len(tokens), device=place.device), place.argmax(1)]
         return self.out(torch.cat([mean, last], -1)).unflatten(1, self.shape)
+
+
+class HideLevel(nn.Module):
+    """Tokens of a `SeriesTokenizer` without their record's location and scale: an embedding then sees its shape alone.
+
+    Where levels drift, as from training to test parts, a network that was told them learns what will not hold.
+
+    Args:
+        channels: channels in each token.
+
+    Reference: reversible instance normalisation (Kim et al., 2022), https://openreview.net/forum?id=cGDAkQo1C0p.
+
+    Example:
+        >>> tokens = SeriesTokenizer(patch=2)([5.0, 7.0, 5.0, 7.0])
+        >>> tokens.features[0, 0].tolist(), HideLevel(1)(tokens).features[0, 0].tolist()
+        ([-1.0, 1.0, 1.0, 1.0, 6.0, 1.0], [-1.0, 1.0, 1.0, 1.0, 0.0, 0.0])
+    """
+
+    def __init__(self, channels: int = 1):
+        super().__init__()
+        self.columns = 2 * channels
+
+    def forward(self, tokens: Tokens) -> Tokens:
+        return with_features(tokens, F.pad(tokens.features[..., : -self.columns], (0, self.columns)))
+
+
+class ForecastWindow(nn.Module):
+    """The next `horizon` steps of each channel from a past of fixed length, whose patches are seen side by side.
+
+    The sum of two answers: one linear map of the normalised values as they are, the same for every channel; and one of
+    what the encoder says of each patch, narrowed to `width` numbers. After merging, a patch is told what the token says
+    that holds it; where pruning dropped it, zeros. Laws: padding and the order of tokens count nothing; merging tokens
+    that say the same changes nothing.
+
+    Args:
+        dim: width of the features.
+        horizon: steps to foretell.
+        tokenizer: it made the tokens, and knows where in them the values are.
+        steps: length of every record.
+        width: numbers for each patch.
+        dropout: share of these numbers dropped in training.
+
+    Returns: (B, channels, horizon), in the tokenizer's normalised units, as `Forecast`.
+
+    Raises:
+        InputError: (when called) records of another length, or `born` that were merged or pruned. On a GPU or in a
+            traced graph, where a batch of padded records cannot be looked into, the answer to such a one is NaN.
+
+    References: all patches into one linear map: PatchTST (Nie et al., 2023), https://arxiv.org/abs/2211.14730; one
+    linear map of the values: Zeng et al. (2022), https://arxiv.org/abs/2205.13504.
+
+    Example:
+        >>> tokenizer = SeriesTokenizer(patch=8, stride=4)
+        >>> tokens = tokenizer(torch.arange(24.0).sin())
+        >>> head = ForecastWindow(18, 6, tokenizer, steps=24)
+        >>> head(tokens, tokens).shape  # the first would be what an encoder made of the second
+        torch.Size([1, 1, 6])
+    """
+
+    def __init__(
+        self, dim: int, horizon: int, tokenizer: SeriesTokenizer, steps: int, width: int = 16, dropout: float = 0.0
+    ):
+        super().__init__()
+        self.tokenizer, self.steps, self.stride = tokenizer, steps, tokenizer.stride or tokenizer.patch
+        self.patches, self.channels = tokenizer.most_tokens(steps), tokenizer.dim // (2 * tokenizer.patch + 2)
+        self.line = nn.Linear(steps, horizon)
+        self.narrow, self.drop = nn.Linear(dim, width), nn.Dropout(dropout)
+        self.out = nn.Linear(self.patches * width, self.channels * horizon)
+        for layer in (self.line, self.out):  # training begins at the past's mean, and is soon done
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, tokens: Tokens, born: Tokens) -> Float[Tensor, "B C H"]:
+        """`born`: the tokens as the tokenizer made them."""
+        other = self._other(born)
+        holders = tokens.source[:, :: self.stride][:, : self.patches]
+        said = to_source(replace(tokens, features=self.narrow(tokens.features), source=holders))
+        answer = self.out(self.drop(said.flatten(1))).unflatten(1, (self.channels, -1))
+        return (answer + self.line(self._values(born))).masked_fill(other[:, None, None], torch.nan)
+
+    def _values(self, born: Tokens) -> Float[Tensor, "B C M"]:
+        """The normalised value of every step, 0 where it is missing."""
+        patch = self.tokenizer.patch
+        slots = born.features[..., : self.channels * patch].unflatten(2, (self.channels, patch)).mT.flatten(1, 2)
+        step = torch.arange(self.steps, device=born.source.device)
+        offset = step - self.stride * (step // self.stride).clamp(max=self.patches - 1)
+        place = born.source.clamp(min=0) * patch + offset
+        return slots.gather(1, place[..., None].expand(-1, -1, self.channels)).mT
+
+    def _other(self, born: Tokens) -> Bool[Tensor, " B"]:
+        """Which records this head was not made for."""
+        lengths, counts = (born.source >= 0).sum(1), born.counts
+        other = (lengths != self.steps) | (counts != self.patches)
+        if born.source.shape[1] != self.steps or (can_look(other) and bool(other.any())):
+            first = int(other.int().argmax())
+            raise InputError(
+                f"Expected records of {self.steps} steps in {self.patches} patches, which this head was made for (got "
+                f"{int(lengths[first])} in {int(counts[first])}): cut them to this length, or make a model without "
+                "'context'."
+            )
+        return other
 
 
 class Reconstruct(nn.Module):

@@ -170,6 +170,14 @@ ARMS: dict[str, Arm] = {
     "peaks features": Arm("variant", "compared by features, not by keys", "peaks", model={"metric": "features"}),
     "peaks x2": Arm("variant", "twice the budget", "peaks", keep=32),
     "peaks lengths": Arm("variant", "trained on 1, 2 and 4 times the length", "peaks", lengths=(1, 2, 4)),
+    "chain ward max": Arm(
+        "variant",
+        "the strongest token answers, of twice the budget",
+        "agglomerative",
+        {"chain": True},
+        keep=32,
+        model={"pool": "max"},
+    ),
     "links max": Arm("variant", "the strongest token answers", "links", model={"pool": "max"}),
     "peaks max": Arm("variant", "the strongest token answers", "peaks", model={"pool": "max"}),
 }

@@ -7,6 +7,7 @@ telling the answer by accident: docs/tasks.md.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 from tokred_sci.stability.tasks import dna, order, points, series, streams
 from tokred_sci.stability.tasks.task import IGNORE, Draw, Made, Task
@@ -18,6 +19,7 @@ TASKS: dict[str, Callable[..., Task]] = {
     "points": points.folding_task,
     "series": series.exercise_task,
     "dna/fragment": dna.fragment_task,
+    "dna/fragment-long": partial(dna.fragment_task, 2048, 1024),
     "dna/fragment-place": dna.fragment_place_task,
     "dna/promoter": dna.promoter_task,
     "dna/coding": dna.coding_task,

@@ -169,9 +169,7 @@ def _strips(cloud: np.ndarray, width: float, least: int) -> list[np.ndarray]:
     return [strip for strip in strips if len(strip) >= least]
 
 
-def _mark_two(
-    generator: np.random.Generator, here: np.ndarray, spot: int, axis: int, apart: float, label: int
-) -> Made:
+def _mark_two(generator: np.random.Generator, here: np.ndarray, spot: int, axis: int, apart: float, label: int) -> Made:
     """Two spots `apart` on an axis, marked 1 and -1 in one more channel; with label 0, what is marked 1 is ahead."""
     from scipy.spatial import cKDTree
 
