@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from tokred_sci.errors import FetchError, InputError, package
 from tokred_sci.models.baseline import Plain
-from tokred_sci.models.embed import EmbedDNA, EmbedPoints, EmbedSeries, EmbedVocabulary
+from tokred_sci.models.embed import EmbedDNA, EmbedPoints, EmbedSeries, EmbedVocabulary, HideLevel
 from tokred_sci.models.encoder import Encoder, Metric, Places
-from tokred_sci.models.heads import Classify, Forecast, ForecastWindow, HideLevel, PerElement, Pool, Reconstruct
+from tokred_sci.models.heads import Classify, Forecast, ForecastWindow, PerElement, Pool, Reconstruct
 from tokred_sci.models.soft import SoftGroups
 from tokred_sci.reduction import budget, chain, control, density, graph, space, where
 from tokred_sci.reduction.merge import Combine

@@ -103,6 +103,22 @@ def test_heads_and_domains_export_with_a_share_as_budget(domain, tokenizer, more
 
 
 @every
+def test_a_forecast_from_a_context_of_one_length_exports_for_any_number_of_records():
+    model = small(
+        Reduce(0, "links", 2),
+        domain="series",
+        tokenizer={"patch": 4, "channels": "independent"},
+        head="forecast",
+        outputs=3,
+        context=24,
+    )
+    draw = torch.Generator().manual_seed(0)
+    graph = export_model(model, model.tokenize(torch.randn(24, generator=draw)), longest=6).module()
+    for records in (1, 4):
+        tokens = model.tokenize(torch.randn(records, 24, generator=draw))
+        torch.testing.assert_close(graph(*inputs(tokens)), model(tokens))
+
+
 def test_reconstruction_takes_places_beside_tokens(tmp_path):
     model = small(Reduce(0, "stride", 4), domain="series", head="reconstruct", outputs=1)
     tokens = record(model, 8)

@@ -121,7 +121,7 @@ def export_model(model: Model, example: Tokens, *more: Tensor, longest: int | No
             program = torch.export.export(
                 Traced(model, longest).to(example.features.device),
                 values,
-                dynamic_shapes=_free(len(more), longest),
+                dynamic_shapes=_free(len(more), longest, model.config.context is not None),
                 strict=True,  # where `len(tokens)` stays a symbol
                 prefer_deferred_runtime_asserts_over_guards=True,
             )
@@ -226,11 +226,11 @@ def _check_longest(example: Tokens, longest: int | None) -> int:
     return longest
 
 
-def _free(more: int, longest: int) -> tuple[Any, ...]:
-    """Which sizes of the inputs are left open."""
+def _free(more: int, longest: int, one_length: bool) -> tuple[Any, ...]:
+    """Which sizes of the inputs are left open: not the number of elements, where the model knows one length alone."""
     batch, elements = Dim("records", min=1), Dim("elements", min=1)
     count: Any = Dim("tokens", min=1, max=longest)
-    token, element = {0: batch, 1: count}, {0: batch, 1: elements}
+    token, element = {0: batch, 1: count}, {0: batch} if one_length else {0: batch, 1: elements}
     return (token, token, token, element, *([(element,) * more] if more else []))  # *more is one argument, a tuple
 
 

@@ -182,6 +182,31 @@ class EmbedSeries(nn.Module):
         return (self.mix(torch.cat([patch, units.asinh()], 2)),)  # any unit, tame numbers
 
 
+class HideLevel(nn.Module):
+    """Tokens of a `SeriesTokenizer` without their record's location and scale: an embedding then sees its shape alone.
+
+    Where levels drift, as from training to test parts, a network that was told them learns what will not hold.
+
+    Args:
+        channels: channels in each token.
+
+    Reference: reversible instance normalisation (Kim et al., 2022), https://openreview.net/forum?id=cGDAkQo1C0p.
+
+    Example:
+        >>> from tokred_sci.tokenizers.series import SeriesTokenizer
+        >>> tokens = SeriesTokenizer(patch=2)([5.0, 7.0, 5.0, 7.0])
+        >>> tokens.features[0, 0].tolist(), HideLevel(1)(tokens).features[0, 0].tolist()
+        ([-1.0, 1.0, 1.0, 1.0, 6.0, 1.0], [-1.0, 1.0, 1.0, 1.0, 0.0, 0.0])
+    """
+
+    def __init__(self, channels: int = 1):
+        super().__init__()
+        self.columns = 2 * channels
+
+    def forward(self, tokens: Tokens) -> Tokens:
+        return with_features(tokens, F.pad(tokens.features[..., : -self.columns], (0, self.columns)))
+
+
 def _content(tokens: Tokens, width: int, tokenizer: str) -> Tensor:
     """The raw content, zero in padding."""
     if tokens.features.shape[2] != width:

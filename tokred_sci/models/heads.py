@@ -4,12 +4,10 @@ from dataclasses import replace
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from tokred_sci.errors import InputError
-from tokred_sci.models.pieces import with_features
 from tokred_sci.reduction.merge import to_source
 from tokred_sci.tokenizers.series import SeriesTokenizer
 from tokred_sci.tokens import Tokens, can_look
@@ -95,30 +93,6 @@ class Forecast(nn.Module):
         place = tokens.positions[..., 0].masked_fill(~tokens.mask, -torch.inf)
         last = tokens.features[torch.arange(len(tokens), device=place.device), place.argmax(1)]
         return self.out(torch.cat([mean, last], -1)).unflatten(1, self.shape)
-
-
-class HideLevel(nn.Module):
-    """Tokens of a `SeriesTokenizer` without their record's location and scale: an embedding then sees its shape alone.
-
-    Where levels drift, as from training to test parts, a network that was told them learns what will not hold.
-
-    Args:
-        channels: channels in each token.
-
-    Reference: reversible instance normalisation (Kim et al., 2022), https://openreview.net/forum?id=cGDAkQo1C0p.
-
-    Example:
-        >>> tokens = SeriesTokenizer(patch=2)([5.0, 7.0, 5.0, 7.0])
-        >>> tokens.features[0, 0].tolist(), HideLevel(1)(tokens).features[0, 0].tolist()
-        ([-1.0, 1.0, 1.0, 1.0, 6.0, 1.0], [-1.0, 1.0, 1.0, 1.0, 0.0, 0.0])
-    """
-
-    def __init__(self, channels: int = 1):
-        super().__init__()
-        self.columns = 2 * channels
-
-    def forward(self, tokens: Tokens) -> Tokens:
-        return with_features(tokens, F.pad(tokens.features[..., : -self.columns], (0, self.columns)))
 
 
 class ForecastWindow(nn.Module):
