@@ -140,13 +140,11 @@ def trade(summaries: Sequence[Summary]) -> Figure:
         error = [[at.estimate - at.low], [at.high - at.estimate]]
         point = {"fmt": style["marker"], "color": style["color"], "markersize": 6}
         axes.errorbar([summary.flops[-1] / 1e9], [at.estimate], yerr=error, capsize=2, elinewidth=0.7, **point)
-        axes.annotate(
-            summary.arm, (summary.flops[-1] / 1e9, at.estimate), (5, 3), textcoords="offset points", fontsize=8
-        )
     axes.set(
         xlabel=f"GFLOPs a record at {summaries[0].multiples[-1]} times the length", ylabel="score there", xlim=(0, None)
     )
     _bare(axes)
+    _name_points(axes, summaries)
     return figure
 
 
@@ -191,13 +189,26 @@ def _bare(axes: Any) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def _name_points(axes: Any, summaries: Sequence[Summary], line: float = 10.0) -> None:
+    """The name of every arm beside its point; names that would lie on one another go down a line each."""
+    points = {s.arm: (s.flops[-1] / 1e9, s.scores[-1].estimate) for s in summaries}
+    scale = 72 / axes.figure.dpi
+    taken: list[tuple[float, float]] = []
+    for arm, point in sorted(points.items(), key=lambda item: -item[1][1]):
+        x, y = axes.transData.transform(point) * scale
+        low = min((above - line for left, above in taken if abs(left - x) < 60), default=y)
+        taken.append((x, min(y, low)))
+        axes.annotate(arm, point, (7, taken[-1][1] - y - 3), textcoords="offset points", fontsize=8)
+
+
 def verdict(summaries: Sequence[Summary]) -> str:
     """In a sentence, whether the goal was met here."""
     found, longest = winners(summaries), summaries[0].multiples[-1]
-    seeds = min(summary.seeds for summary in summaries)
+    least, most = min(summary.seeds for summary in summaries), max(summary.seeds for summary in summaries)
+    seeds = f"{least}" if least == most else f"{least} to {most}"
     if found:
         return (
-            f"At {longest} times the training length {', '.join(found)} keep at least 95 % of their score, with an "
+            f"At {longest} times the training length at least 95 % of its score is kept by {', '.join(found)}, with an "
             f"interval above those of no reduction, of every rival and of every control here ({seeds} seeds)."
         )
     return (
