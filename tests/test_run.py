@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tokred_sci.datasets.layout import Entry
 from tokred_sci.datasets.store import write_tokens
@@ -66,6 +67,25 @@ def test_a_model_with_one_budget_has_one_cost_and_no_picture_of_many(tmp_path):
     told = run(config, tmp_path, progress=False)
     assert told["costs"].keys() == {"tokens", "seconds", "flops"} and not (tmp_path / "budgets.png").exists()
     assert json.loads((tmp_path / "metrics.json").read_text())["costs"] == told["costs"]
+
+
+def test_a_line_in_closed_form_is_not_trained_and_goes_on_after_a_stop(tmp_path):
+    config = replace(make("series: forecast", context=128), closed_form=True)
+    whole = run(config, tmp_path / "a", progress=False)
+    half = replace(config, train=replace(TRAIN, steps=2))
+    run(half, tmp_path / "b", progress=False)
+    begun = Model.from_pretrained(tmp_path / "b" / "model")
+    line = begun.head.line.weight
+    assert line.sum(1).allclose(torch.ones(16), atol=1e-4)  # a constant added to the past is added to the future
+    on = run(config, tmp_path / "b", allow=("config",), progress=False)
+    ended = Model.from_pretrained(tmp_path / "b" / "model")
+    assert torch.equal(ended.head.line.weight, line) and not torch.equal(ended.head.out.weight, begun.head.out.weight)
+    assert set(on["test"]) == set(whole["test"]) and on["steps"] == 4
+
+
+def test_a_closed_form_of_nothing_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"Expected 'closed_form' with 'model\.context'"):
+        run(replace(make("series: forecast"), closed_form=True), tmp_path, progress=False)
 
 
 @pytest.mark.parametrize("name", ["dna: classify", "points: per-element", "series: forecast"])

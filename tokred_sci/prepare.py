@@ -90,6 +90,9 @@ class RunConfig:
         strands: "classify" of DNA: the class is that of both strands; see `tokred_sci.training.tasks.Classify`.
         turn: "classify" and "per-element" of points: train on clouds turned and scaled at random; see
             `tokred_sci.training.tasks.turn_clouds`.
+        closed_form: "forecast" with `model.context`: the linear map of the window is solved on the training part, its
+            penalty chosen on the validation part, and what the encoder adds is trained; see
+            `tokred_sci.models.ridge.solve_line`.
         init: folder of a model, or of a run, to start from: what fits is loaded, what does not is said.
     """
 
@@ -99,6 +102,7 @@ class RunConfig:
     hidden: float = 0.3
     strands: bool = False
     turn: bool = False
+    closed_form: bool = False
     init: str = ""
 
 
@@ -118,6 +122,8 @@ def prepare(config: RunConfig) -> Prepared:
     """
     data = config.data
     _check_clouds(config)
+    if config.closed_form and config.model.context is None:
+        raise InputError("Expected 'closed_form' with 'model.context', to forecast (got no context): leave it out.")
     if config.model.head == "forecast" and config.train.length_warm_up:
         raise InputError("Expected no 'length_warm_up' with forecasts: it leaves out a record's last tokens.")
     if _is_store(config.data.source):

@@ -7,20 +7,23 @@ import csv
 import io
 import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from tokred_sci.datasets.loader import TokenLoader
 from tokred_sci.errors import InputError, TokredError
 from tokred_sci.experiment import Model
+from tokred_sci.models.heads import ForecastWindow
+from tokred_sci.models.ridge import solve_line
 from tokred_sci.pieces import PARTS
 from tokred_sci.prepare import Prepared, RunConfig, prepare
+from tokred_sci.tokens import Tokens
 from tokred_sci.training import costs, hooks
 from tokred_sci.training.checkpoint import list_checkpoints, require_same, write_file
 from tokred_sci.training.config import difference, read_config, write_config
@@ -29,6 +32,7 @@ from tokred_sci.training.metrics import collect
 from tokred_sci.training.processes import Processes
 
 PRICED = 256  # records that costs are measured on
+SOLVED = 1024  # records at a time, where the linear map is solved
 SHORT = {"seed": ("train.seed", "model.seed")}
 
 
@@ -74,6 +78,8 @@ def run(config: RunConfig, folder: str | Path, allow: tuple[str, ...] = (), prog
     model = Model(config.model)
     if config.init and not list_checkpoints(folder / "checkpoints"):
         load_fitting(model, config.init)
+    if config.closed_form:
+        _solve(prepared, model)
     if first and ("config" in allow or not saved.exists()):
         write_config(config, saved)
     data = config.data
@@ -189,6 +195,20 @@ def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:
         writer.writeheader()
         writer.writerows(rows)
         write_file(path, content.getvalue())
+
+
+def _solve(prepared: Prepared, model: Model) -> None:
+    """The linear map of a forecast, from all windows; begun again after a stop, it is the same."""
+    if "valid" not in prepared.stores:
+        raise InputError("Expected a validation part with 'closed_form' (got none): its penalty is chosen there.")
+    assert isinstance(model.head, ForecastWindow)
+    solve_line(model.head, _windows(prepared, "train"), _windows(prepared, "valid"))
+
+
+def _windows(prepared: Prepared, part: str) -> Iterator[tuple[Tokens, Tensor]]:
+    for batch in TokenLoader(prepared.stores[part], SOLVED, shuffle=False):
+        assert batch.labels is not None
+        yield batch.tokens, batch.labels
 
 
 def _measure(prepared: Prepared, part: str, model: nn.Module) -> dict[str, float]:

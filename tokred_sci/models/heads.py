@@ -147,9 +147,9 @@ class ForecastWindow(nn.Module):
         holders = tokens.source[:, :: self.stride][:, : self.patches]
         said = to_source(replace(tokens, features=self.narrow(tokens.features), source=holders))
         answer = self.out(self.drop(said.flatten(1))).unflatten(1, (self.channels, -1))
-        return (answer + self.line(self._values(born))).masked_fill(other[:, None, None], torch.nan)
+        return (answer + self.line(self.values(born))).masked_fill(other[:, None, None], torch.nan)
 
-    def _values(self, born: Tokens) -> Float[Tensor, "B C M"]:
+    def values(self, born: Tokens) -> Float[Tensor, "B C M"]:
         """The normalised value of every step, 0 where it is missing."""
         patch = self.tokenizer.patch
         slots = born.features[..., : self.channels * patch].unflatten(2, (self.channels, patch)).mT.flatten(1, 2)
