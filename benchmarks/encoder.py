@@ -13,8 +13,9 @@ does not depend on them.
 - Lengths: every measurement in a process of its own, after a small run; the fastest of three runs counts. Memory is the
   largest resident memory of the first run, less what it was before: inputs and weights are not counted. A process may
   have 8 GB and 60 s a run; a model that needs more is not tried at greater lengths.
-- Pairs: with and without merging in turns in one process, A B A B, the fastest run of each counts. FLOPs are those of
-  matrix products, convolutions and attention in the same runs; what only adds, copies or sorts is not in them.
+- Pairs: with and without merging in turns in one process, A B A B, the fastest run of each counts; for models of width
+  64, 256 and 512 (64 for each head). FLOPs are those of matrix products, convolutions and attention in the same runs;
+  what only adds, copies or sorts is not in them.
 - The slope is that of least squares through log(time) against log(length) over the last three octaves.
 
 On a busy machine, `--threads 1 --clock cpu` takes the process's own seconds, which others change little.
@@ -51,9 +52,10 @@ from tokred_sci.stability.lengths import peak, reset_peak
 from tokred_sci.tokens import Tokens
 
 MARKERS = ("<!-- benchmarks/encoder.py -->", "<!-- end of benchmarks/encoder.py -->")
-FIELDS = ("run", "load", "part", "arm", "task", "elements", "tokens", "seconds", "mb", "flops", "note")
-NUMBERS = ("load", "elements", "tokens", "seconds", "mb", "flops")
+FIELDS = ("run", "load", "part", "arm", "task", "width", "elements", "tokens", "seconds", "mb", "flops", "note")
+NUMBERS = ("load", "width", "elements", "tokens", "seconds", "mb", "flops")
 KEEP, OUTPUTS = 256, 2
+WIDTHS = {64: 4, 256: 4, 512: 8}  # heads for each
 LIMIT = 60.0  # seconds a run
 MEMORY = 8 << 30  # bytes a process
 OCTAVES = 3  # that the slope is taken over
@@ -131,8 +133,8 @@ ALL = "all, everywhere"
 ONLY_WINDOWS = "windows, everywhere"  # linear without merging, but no token ever sees beyond 64 others
 
 
-def model(domain: Domain, arm: str) -> Model:
-    config = domain.config
+def model(domain: Domain, arm: str, width: int) -> Model:
+    config = replace(domain.config, dim=width, heads=WIDTHS[width])
     if arm in domain.merging:
         return Model(replace(config, reduce=(domain.merging[arm],)))
     if arm == NONE:
@@ -175,10 +177,10 @@ def training(network: Model, tokens: Tokens) -> Run:
     return run
 
 
-def build(name: str, arm: str, task: str, count: int) -> tuple[Run, int]:
+def build(name: str, arm: str, task: str, count: int, width: int = 64) -> tuple[Run, int]:
     """What is timed, and the number of tokens."""
     tokens = tokenize(DOMAINS[name], count)
-    network = model(DOMAINS[name], arm).train(task == "training")
+    network = model(DOMAINS[name], arm, width).train(task == "training")
     return (training if task == "training" else answering)(network, tokens), tokens.sizes.shape[1]
 
 
@@ -274,17 +276,20 @@ def measure_lengths(name: str, args: argparse.Namespace) -> Iterator[Row]:
 
 def measure_pairs(args: argparse.Namespace) -> Iterator[Row]:
     """With and without merging in turns, on DNA of 16,384 tokens."""
-    count = 1 << 13 if args.quick else 1 << 18
-    for task in TASKS:
-        names = [*DOMAINS["dna"].merging, NONE, ALL]
-        built = [build("dna", arm, task, count) for arm in names]
-        best = [math.inf] * len(names)
-        for _ in range(args.rounds):
-            best = [min(fastest, timed(run, args.clock)) for fastest, (run, _) in zip(best, built, strict=True)]
-        for arm, seconds, (run, tokens) in zip(names, best, built, strict=True):
-            flops = count_flops(run)
-            row = {"arm": arm, "task": task, "elements": count, "tokens": tokens, "seconds": seconds, "flops": flops}
-            yield {"part": "pairs", **row}
+    for width in list(WIDTHS)[: 1 if args.quick else None]:
+        for task in TASKS:
+            yield from measure_pair(args, width, task, 1 << 13 if args.quick else 1 << 18)
+
+
+def measure_pair(args: argparse.Namespace, width: int, task: str, count: int) -> Iterator[Row]:
+    names = [*DOMAINS["dna"].merging, NONE, ALL]
+    built = [build("dna", arm, task, count, width) for arm in names]
+    best = [math.inf] * len(names)
+    for _ in range(args.rounds):
+        best = [min(fastest, timed(run, args.clock)) for fastest, (run, _) in zip(best, built, strict=True)]
+    row = {"part": "pairs", "task": task, "width": width, "elements": count}
+    for arm, seconds, (run, tokens) in zip(names, best, built, strict=True):
+        yield {**row, "arm": arm, "tokens": tokens, "seconds": seconds, "flops": count_flops(run)}
 
 
 PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Row]]] = {
@@ -359,6 +364,7 @@ def pair_table(rows: list[Row]) -> list[str]:
     """How many times as fast as no reduction, beside what the FLOPs promise."""
     first = rows[0]
     head = [
+        "width",
         "merging",
         "against",
         "task",
@@ -370,15 +376,15 @@ def pair_table(rows: list[Row]) -> list[str]:
     ]
     title = f"## Speed-up at {int(first['tokens']):,} tokens ({int(first['elements']):,} bases)"
     lines = [title, "", line(head), "|---" * len(head) + "|"]
-    for task in TASKS:
-        of = {row["arm"]: row for row in rows if row["task"] == task}
+    for width, task in dict.fromkeys((int(row["width"]), row["task"]) for row in rows):
+        of = {row["arm"]: row for row in rows if (row["width"], row["task"]) == (width, task)}
         for arm in DOMAINS["dna"].merging:
             for other in (name for name in (NONE, ALL) if {name, arm} <= of.keys()):
                 mine, peer = of[arm], of[other]
                 fast, promised = (peer[key] / mine[key] for key in ("seconds", "flops"))
                 share = f"{fast / promised:.2f}: {verdict(fast / promised >= SHARE, 'quick' in first['run'])}"
-                cells = [arm, other, task, *map(number, (mine["seconds"], peer["seconds"], fast, promised)), share]
-                lines.append(line(cells))
+                times = map(number, (mine["seconds"], peer["seconds"], fast, promised))
+                lines.append(line([str(width), arm, other, task, *times, share]))
     return [*lines, ""]
 
 
@@ -418,6 +424,8 @@ def figure(rows: list[Row], path: Path) -> None:
     from matplotlib.figure import Figure
 
     names = [name for name in DOMAINS if any(row["part"] == name for row in rows)]
+    if not names:  # pairs only
+        return
     drawing = Figure(figsize=(4.2 * max(1, len(names)), 7), layout="constrained", dpi=120)
     panels = drawing.subplots(2, len(names), squeeze=False, sharey="row")
     shown = dict(zip((*LINKS, *PEAKS), COLOURS, strict=False)) | {
