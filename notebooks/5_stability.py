@@ -31,7 +31,8 @@ from tokred_sci import Model, ModelConfig, Reduce, plotting, stack
 from tokred_sci.stability.lengths import measure
 from tokred_sci.stability.representation import measure_layers
 from tokred_sci.stability.tasks import TASKS
-from tokred_sci.training.loop import TrainConfig, train
+from tokred_sci.training.config import TrainConfig
+from tokred_sci.training.records import train
 
 task = TASKS["series/order"]()
 print(task.question, "One of:", ", ".join(task.classes))

@@ -36,7 +36,8 @@ from tokred_sci import (
 )
 from tokred_sci.datasets import read
 from tokred_sci.reduction.rows import Rows, best
-from tokred_sci.training.loop import TrainConfig, predict, train
+from tokred_sci.training.config import TrainConfig
+from tokred_sci.training.records import predict, train
 
 # %% [markdown]
 # ## Your files

@@ -22,7 +22,8 @@ from tokred_sci.stability.arms import Recipe
 from tokred_sci.stability.lengths import effective_length, measure, slope_per_octave
 from tokred_sci.stability.tasks import TASKS, Task
 from tokred_sci.tokens import Tokens
-from tokred_sci.training.loop import TrainConfig, train
+from tokred_sci.training.config import TrainConfig
+from tokred_sci.training.records import train
 
 MULTIPLES = (1, 2, 4, 8, 16)
 KINDS = {"none": "no reduction", "links": "graph", "peaks": "density", "random": "control"}

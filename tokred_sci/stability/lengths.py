@@ -13,7 +13,7 @@ from torch import Tensor
 from tokred_sci.errors import InputError
 from tokred_sci.tokens import Tokens, stack
 from tokred_sci.training.hooks import at_budget
-from tokred_sci.training.loop import predict
+from tokred_sci.training.records import predict
 
 
 class AtLength(NamedTuple):

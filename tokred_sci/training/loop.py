@@ -7,37 +7,34 @@ in a row training goes back to the last regular checkpoint at half the learning 
 follow: the bad ones are not tried again.
 """
 
-import gc
 import json
 import math
 import signal
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import nn
 
 from tokred_sci.datasets.loader import Batch
 from tokred_sci.errors import FileError, InputError
-from tokred_sci.tokens import Tokens, stack
 from tokred_sci.training import checkpoint, guard, hooks, state
 from tokred_sci.training.checkpoint import CheckpointWarning, Loaded
 from tokred_sci.training.config import TrainConfig, write_config
+from tokred_sci.training.gradients import RECENT, Gradients
 from tokred_sci.training.log import Log, Row, draw_curves
 from tokred_sci.training.processes import Processes
-from tokred_sci.training.tasks import Classify, Loss, shorten
+from tokred_sci.training.tasks import Loss, shorten
 
-__all__ = ["History", "Stopped", "TrainConfig", "fit", "predict", "schedule", "train"]
+__all__ = ["History", "Stopped", "TrainConfig", "fit", "schedule"]
 
-RECENT = 50  # good losses that a spike is measured against
-TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 Evaluate = Callable[[nn.Module], Mapping[str, float]]
 
 
@@ -74,34 +71,6 @@ class History:
     def losses(self) -> list[float]:
         """Of every step that was made, in order."""
         return [row["loss"] for row in self.rows if not row["reason"]]
-
-
-@dataclass
-class _Progress:
-    """Where a run is: plain values, in every checkpoint."""
-
-    step: int = 0
-    batches: int = 0
-    skipped: int = 0
-    in_row: int = 0
-    rollbacks: int = 0
-    factor: float = 1.0
-    micro: int = 0
-    scale: float = 1.0
-    since: int = 0
-    recent: list[float] = field(default_factory=list)
-    evaluations: list[dict[str, Any]] = field(default_factory=list)
-
-
-def _progress_in(told: Any) -> _Progress:
-    """Where a run was, from parsed JSON."""
-    known = _Progress()
-    good = isinstance(told, dict) and told.keys() == asdict(known).keys()
-    if not good or any(type(told[name]) is not type(value) for name, value in asdict(known).items()):
-        raise FileError("Expected a checkpoint that says where the run was (got none, or another version's).")
-    if not all(isinstance(loss, float) for loss in told["recent"]):
-        raise FileError("Expected recent losses as numbers in the checkpoint (got something else).")
-    return _Progress(**told)
 
 
 def fit(
@@ -149,6 +118,7 @@ def fit(
         >>> from tokred_sci.datasets.layout import Entry
         >>> from tokred_sci.datasets.loader import MemoryStore, TokenLoader
         >>> from tokred_sci.experiment import Model, ModelConfig
+        >>> from tokred_sci.training.tasks import Classify
         >>> model = Model(ModelConfig("dna", {"patch": 4}, dim=8, depth=1, heads=2))
         >>> entries = [Entry(model.tokenize(text), label) for label, text in enumerate(["AATT" * 4, "GGCC" * 4])]
         >>> loader = TokenLoader(MemoryStore(entries), batch_size=2)
@@ -162,9 +132,10 @@ def fit(
         held.enter_context(torch.random.fork_rng([processes.device] if processes.device.type == "cuda" else []))
         if folder is not None and processes.first:
             held.enter_context(guard.alone_in(Path(folder)))
+        kept = held.enter_context(hooks.count_tokens(model))
         run = _Run(
             model,
-            loss,
+            Gradients(model.to(processes.device), loss, config, processes, kept),
             loader,
             config,
             processes,
@@ -175,7 +146,6 @@ def fit(
         )
         held.callback(run.log.close)
         run.log.progress = progress and processes.first
-        run.kept = held.enter_context(hooks.count_tokens(model))
         with guard.heed_signals(run.ask) if folder is not None else nullcontext():
             run.begin()
             run.go(on_step)
@@ -188,7 +158,7 @@ class _Run:
     def __init__(
         self,
         model: nn.Module,
-        loss: Callable[[nn.Module, Batch], Loss],
+        gradients: Gradients,
         loader: Loader,
         config: TrainConfig,
         processes: Processes,
@@ -199,16 +169,16 @@ class _Run:
     ):
         if config.budgets and not hooks.merging(model):
             raise InputError(f"Expected a model that merges, for budgets {config.budgets} (got one that does not).")
-        self.model = model.to(processes.device)
-        self.loss, self.loader, self.config, self.processes = loss, loader, config, processes
+        self.model, self.gradients = model, gradients
+        self.loader, self.config, self.processes = loader, config, processes
         self.folder, self.evaluate, self.allow, self.about = folder, evaluate, allow, about
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.optimiser = torch.optim.AdamW(self.parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+        self.generators = gradients.generators
+        self.optimiser = torch.optim.AdamW(
+            gradients.parameters, lr=config.learning_rate, weight_decay=config.weight_decay
+        )
         self.mean = {name: value.clone() for name, value in model.state_dict().items()} if config.ema else {}
-        self.generators = hooks.generators(model)
-        self.at = _Progress(scale=2.0**16 if config.precision == "fp16" else 1.0)
+        self.at = state.Progress(scale=2.0**16 if config.precision == "fp16" else 1.0)
         self.log = Log(folder if processes.first else None, self._kept_names(), config.steps, False)
-        self.kept: dict[str, list[Tensor]] = {}
         self.stop = 0  # the exit code, once a signal came
         self.saved = time.monotonic()
 
@@ -250,18 +220,16 @@ class _Run:
         share = self._draw_budget()
         if at.batches < config.length_warm_up:
             batch = shorten(batch, 1 / 8 + 7 / 8 * at.batches / config.length_warm_up)
-        for seen in self.kept.values():
-            seen.clear()
         rate = config.learning_rate * at.factor * schedule(at.step, config.steps, config.warm_up)
         with hooks.at_budget(self.model, share):
-            sums = self._gradients(batch)
-        kept = [torch.stack(seen).sum().item() if seen else 0 for seen in self.kept.values()]
+            sums = self.gradients.add_up(batch, at)
+        kept = [torch.stack(seen).sum().item() if seen else 0 for seen in self.gradients.kept.values()]
         due = 0 < config.checkpoint_seconds < time.monotonic() - self.saved and self.processes.first
         asked = self.stop
         told = torch.tensor([*sums, *kept, asked, due], dtype=torch.float64)
         total, count, *kept, stop, due = self.processes.sum(told).tolist()
-        mean, norm = self._norm(total, count, len(batch.records))
-        reason = self._reason(mean, norm)
+        mean, norm = self.gradients.average(total, count, len(batch.records), at)
+        reason = self.gradients.fault(mean, norm, at)
         if not reason:
             for group in self.optimiser.param_groups:
                 group["lr"] = rate
@@ -270,83 +238,12 @@ class _Run:
         tokens, seconds = int(batch.tokens.mask.sum()), time.perf_counter() - start
         row: Row = dict(batch=at.batches, step=at.step, loss=mean, learning_rate=rate, grad_norm=norm)
         row |= dict(records=len(batch.records), tokens=tokens, tokens_per_second=tokens / seconds, budget=share)
-        row |= {name: value / len(batch.records) for name, value in zip(self.kept, kept, strict=True)}
+        row |= {name: value / len(batch.records) for name, value in zip(self.gradients.kept, kept, strict=True)}
         return row | {"reason": reason}, (asked or 128 + signal.SIGTERM) if stop else 0, bool(due)
 
     def _draw_budget(self) -> float | None:
         budgets = self.config.budgets
         return budgets[guard.number_of(self.config.seed, self.at.batches, 0) % len(budgets)] if budgets else None
-
-    def _gradients(self, batch: Batch) -> tuple[float, float]:
-        """Gradients of this process's share; where memory runs out, once more in parts half as large."""
-        rows = range(self.processes.index, len(batch.records), self.processes.count)
-        before = hooks.states(self.generators)
-        while True:
-            part = min(self.at.micro or self.config.micro_batch or len(rows), len(rows)) or 1
-            try:
-                return self._accumulate(batch, rows, part)
-            except (RuntimeError, MemoryError) as error:
-                if not guard.is_out_of_memory(error):
-                    raise
-                told = str(error).partition("\n")[0]
-            self.optimiser.zero_grad()
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-            if part == 1:
-                length = batch.tokens.features.shape[1]
-                raise InputError(
-                    f"Expected a record of {length} tokens to fit into memory (got: {told}): use shorter records, a "
-                    "smaller model, a smaller budget or precision='bf16'."
-                )
-            self.at.micro = -(-part // 2)
-            hooks.restore(self.generators, before)
-            for seen in self.kept.values():
-                seen.clear()
-            warnings.warn(
-                f"Out of memory with {part} records at a time; from now on {self.at.micro}, with the same {len(rows)} "
-                f"a step ({told}).",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-
-    def _accumulate(self, batch: Batch, rows: Sequence[int], part: int) -> tuple[float, float]:
-        device, kind = self.processes.device, TYPES[self.config.precision]
-        guard.seed_all(device, guard.number_of(self.config.seed, self.at.batches, 1 + self.processes.index))
-        self.optimiser.zero_grad()
-        total = count = 0.0
-        for start in range(0, len(rows), part):
-            some = batch.take(rows[start : start + part]).to(device)
-            with torch.autocast(device.type, kind, enabled=kind != torch.float32):
-                told = self.loss(self.model, some)
-            if told.total.requires_grad:
-                (told.total * (self.at.scale / len(batch.records))).backward()
-            total, count = total + told.total.item(), count + float(told.number)
-        return total, count
-
-    def _norm(self, total: float, count: float, records: int) -> tuple[float, float]:
-        """Mean loss and norm of the mean gradient over all processes; gradients are clipped to `config.clip`."""
-        self.processes.sum_gradients(self.parameters)
-        if not count:
-            return math.nan, math.nan
-        factor = records / count / self.at.scale
-        if factor != 1:
-            for parameter in self.parameters:
-                if parameter.grad is not None:
-                    parameter.grad *= factor
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.config.clip)
-        return total / count, norm.item()
-
-    def _reason(self, loss: float, norm: float) -> str:
-        """Why this batch is skipped, or nothing."""
-        recent, at = self.at.recent, self.at
-        if not math.isfinite(loss):
-            return f"loss {loss}"
-        if not math.isfinite(norm):
-            return "scale" if at.scale > 1 else f"gradient {norm}"
-        if len(recent) == RECENT and loss > self.config.spike * max(recent) > 0:
-            return f"spike: {loss:.4g} where {max(recent):.4g} was the largest of {RECENT}"
-        return ""
 
     def _follow(self) -> None:
         """The running mean of the weights; at first over few steps, so that it forgets where it began."""
@@ -492,7 +389,7 @@ class _Run:
         names = [f"random.{self.processes.index}.{place}" for place in range(len(self.generators))]
         states = [tensors[name] for name in names if name in tensors]
         state.check_generators(states)
-        at = _progress_in(told.get("at"))
+        at = state.progress_in(told.get("at"))
         if loader:
             self._load_loader(told)
         self.model.load_state_dict(model)
@@ -574,67 +471,3 @@ def _endless(loader: Loader) -> Iterator[Batch]:
             empty = 0
             yield batch
     raise InputError("Expected at least one batch to train on (got none).")
-
-
-class _Drawn:
-    """Records in memory, in an endless random order, in batches of one size."""
-
-    def __init__(self, records: list[Tokens], labels: Tensor, batch: int, seed: int):
-        self.records, self.labels, self.batch, self.seed = records, labels, batch, seed
-
-    def __iter__(self) -> Iterator[Batch]:
-        order = _endless_order(len(self.records), torch.Generator().manual_seed(self.seed))
-        while True:
-            chosen = [next(order) for _ in range(self.batch)]
-            yield Batch(stack([self.records[i] for i in chosen]), self.labels[chosen], None, torch.tensor(chosen))
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """There is nothing to go on from: `train` keeps no checkpoints."""
-
-
-def train(
-    model: nn.Module,
-    records: list[Tokens],
-    labels: Tensor,
-    config: TrainConfig,
-    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
-) -> list[float]:
-    """Train a classifier in place, where it is, and return the loss of every step; `fit` with records in memory.
-
-    Law: the same seed, records and model give bit-equal weights on a CPU; the global random state is not touched.
-
-    Args:
-        records: batches of one record each.
-        labels: class of each record, (len(records),) int64.
-        progress: wraps the step numbers, e.g. `tqdm`.
-
-    Raises:
-        InputError: records and labels that do not match, or a loss that stays not finite.
-    """
-    if not records or len(records) != len(labels):
-        raise InputError(f"Expected one label per record (got {len(records)} records, {len(labels)} labels).")
-    ticks = iter(progress(range(config.steps)))
-    loader = _Drawn(records, labels, config.batch, config.seed)
-    device = next(model.parameters()).device
-    history = fit(
-        model, Classify().loss, loader, config, None, None, (), False, None, device, lambda row: next(ticks, None)
-    )
-    for _ in ticks:
-        pass
-    return history.losses
-
-
-@torch.no_grad()
-def predict(model: nn.Module, records: list[Tokens], batch: int = 16) -> Tensor:
-    """Outputs of a model for every record, in order; none is dropped."""
-    model.eval()
-    return torch.cat([model(stack(records[i : i + batch])) for i in range(0, len(records), batch)])
-
-
-def _endless_order(count: int, generator: torch.Generator) -> Iterator[int]:
-    """Every record once in random order, then again in another."""
-    while True:
-        yield from torch.randperm(count, generator=generator).tolist()

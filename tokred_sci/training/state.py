@@ -1,12 +1,41 @@
-"""The tensors of a run: all of them by name, and taken back only if they are of this model and optimiser."""
+"""The state of a run: where it is, and its tensors by name, taken back only if they are of this model and optimiser."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tokred_sci.errors import FileError
+
+
+@dataclass
+class Progress:
+    """Where a run is: plain values, in every checkpoint."""
+
+    step: int = 0
+    batches: int = 0
+    skipped: int = 0
+    in_row: int = 0
+    rollbacks: int = 0
+    factor: float = 1.0
+    micro: int = 0
+    scale: float = 1.0
+    since: int = 0
+    recent: list[float] = field(default_factory=list)
+    evaluations: list[dict[str, Any]] = field(default_factory=list)
+
+
+def progress_in(told: Any) -> Progress:
+    """Where a run was, from parsed JSON."""
+    known = Progress()
+    good = isinstance(told, dict) and told.keys() == asdict(known).keys()
+    if not good or any(type(told[name]) is not type(value) for name, value in asdict(known).items()):
+        raise FileError("Expected a checkpoint that says where the run was (got none, or another version's).")
+    if not all(isinstance(loss, float) for loss in told["recent"]):
+        raise FileError("Expected recent losses as numbers in the checkpoint (got something else).")
+    return Progress(**told)
 
 
 def tensors_of(

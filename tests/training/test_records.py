@@ -3,7 +3,8 @@ import torch
 
 from tokred_sci.errors import InputError
 from tokred_sci.experiment import Model, ModelConfig, Reduce
-from tokred_sci.training.loop import TrainConfig, predict, train
+from tokred_sci.training.config import TrainConfig
+from tokred_sci.training.records import predict, train
 
 CONFIG = TrainConfig(steps=30, batch=8, learning_rate=5e-3, warm_up=5)
 
