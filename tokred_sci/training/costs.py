@@ -118,7 +118,9 @@ def draw_budgets(told: Mapping[str, Mapping[str, float]], metric: str) -> "Figur
         panel.set(xlabel=label, xlim=(0, None))
         panel.grid(alpha=0.25)
         panel.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylabel(metric)
+    low, high = panels[0].get_ylim()
+    margin = max(0.0, 0.05 * abs(low + high) - (high - low)) / 2  # small differences look small
+    panels[0].set(ylabel=metric, ylim=(low - margin, high + margin))
     if len(told) > 1:
         panels[0].legend(fontsize=8)
     return figure
