@@ -121,10 +121,12 @@ def test_a_store_is_told_as_json(run, places):
 
 def test_evaluate_and_train_tell_scores_as_json(run, monkeypatch, tmp_path):
     monkeypatch.setattr(
-        "tokred_sci.run.evaluate", lambda folder: {"valid": {"mcc": 0.5}, "test": {"mcc": float("nan")}}
+        "tokred_sci.run.evaluate",
+        lambda folder, settings: {"valid": {"mcc": 0.5}, "test": {"mcc": float(settings[0] if settings else "nan")}},
     )
     assert run("evaluate", tmp_path)[1].split() == ["valid", "mcc", "0.5000", "test", "mcc", "nan"]
     assert json.loads(run("evaluate", tmp_path, "--json")[1]) == {"valid": {"mcc": 0.5}, "test": {"mcc": None}}
+    assert run("evaluate", tmp_path, "0.25")[1].split()[-1] == "0.2500"  # settings are handed on
 
 
 @pytest.mark.parametrize(

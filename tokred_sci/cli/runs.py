@@ -50,12 +50,15 @@ def train(
 
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    settings: Annotated[
+        list[str] | None, typer.Argument(help="What to do otherwise, as data.test=genome/NC_000932.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Measure the model of a run once more, on every record of its validation and test parts."""
     from tokred_sci.run import evaluate as measure
 
-    told = measure(run)
+    told = measure(run, settings or [])
     tell(told, _scores(told), as_json)
 
 
