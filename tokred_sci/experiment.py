@@ -139,8 +139,8 @@ class ModelConfig:
         dim, depth, heads, size_exponent, window, unit, qk_norm, metric: see `Encoder`.
         dropout, combine, log_scale, places: see `Encoder`, too.
         reduce: merging steps.
-        embed: arguments of `EmbedDNA` that differ from its defaults (DNA in patches only): kernel, hidden, words,
-            both_strands.
+        embed: arguments of `EmbedDNA` (DNA in patches: kernel, hidden, words, both_strands) or `EmbedSeries` (filters,
+            kernel, stride, layers) that differ from their defaults.
         pool: how "classify" pools, see `Classify`.
         context: "forecast": steps of every record, whose patches are then seen side by side, see `ForecastWindow`, and
             without their level, see `HideLevel`; None = records of any length, see `Forecast`.
@@ -239,14 +239,18 @@ class Model(nn.Module):
             for key in options:
                 _named("key of embed", key, dict.fromkeys(("kernel", "hidden", "words", "both_strands")))
             return EmbedDNA(dim, tokenizer.patch, **options)
-        if options:
-            raise InputError(f"Expected 'embed' with DNA in patches only (got {dict(options)}): leave it out.")
+        if options and not isinstance(tokenizer, SeriesTokenizer):
+            raise InputError(f"Expected 'embed' with DNA in patches or series (got {dict(options)}): leave it out.")
         if isinstance(tokenizer, DNATokenizer):
             return EmbedVocabulary(dim, tokenizer.vocabulary_size)
         if isinstance(tokenizer, PointTokenizer):
             return EmbedPoints(dim, tokenizer.neighbours, tokenizer.channels, self.config.unit)
         channels = 1 if tokenizer.channels == "independent" else tokenizer.in_channels
-        embed = EmbedSeries(dim, tokenizer.patch, channels)
+        for key in options:
+            _named("key of embed", key, dict.fromkeys(("hidden", "filters", "kernel", "stride", "layers")))
+        if options.get("filters") and tokenizer.stride not in (None, tokenizer.patch):
+            raise InputError(f"Expected 'filters' with patches that do not overlap (got {tokenizer}): leave it out.")
+        embed = EmbedSeries(dim, tokenizer.patch, channels, **options)
         return embed if self.config.context is None else nn.Sequential(HideLevel(channels), embed)
 
     def _head(self) -> nn.Module:

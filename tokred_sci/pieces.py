@@ -16,7 +16,7 @@ from tokred_sci.tokenizers.heat import heat_signatures
 from tokred_sci.training.checkpoint import write_file
 
 PARTS = ("train", "valid", "test")
-HEAT = 1  # raise it when `heat_signatures` of a cloud change: those that were kept are no longer read
+HEAT = 2  # raise it when `heat_signatures` of a cloud change: those that were kept are no longer read
 
 
 class Piece(NamedTuple):

@@ -126,9 +126,23 @@ def test_options_out_of_range_refused(options, told):
 
 
 def test_options_of_another_embedding_refused():
-    for domain, tokenizer in (("series", {}), ("dna", {"patch": 3, "scheme": "kmer"})):
-        with pytest.raises(InputError, match="'embed' with DNA in patches only"):
+    for domain, tokenizer, told in (
+        ("series", {}, "did you mean"),
+        ("points", {}, "'embed' with DNA in patches or series"),
+        ("dna", {"patch": 3, "scheme": "kmer"}, "'embed' with DNA in patches or series"),
+    ):
+        with pytest.raises(InputError, match=told):
             Model(ModelConfig(domain, tokenizer, embed={"words": 6}))
+    for embed, told in (
+        ({"filters": 8, "stride": 3}, r"'stride' a divisor of 16 \(got 9 and 3\)"),
+        ({"filters": 8, "kernel": 4}, r"'kernel' odd .*\(got 4 and 1\)"),
+        ({"filters": -1}, "'filters' as an integer >= 0"),
+        ({"layers": 0}, "'layers' as an integer >= 1"),
+    ):
+        with pytest.raises(InputError, match=told):
+            Model(ModelConfig("series", embed=embed))
+    with pytest.raises(InputError, match="'filters' with patches that do not overlap"):
+        Model(ModelConfig("series", {"patch": 16, "stride": 8}, embed={"filters": 8}))
 
 
 def test_options_are_saved_and_older_models_load(tmp_path):

@@ -57,6 +57,12 @@ def dna(bases, patch=4, seed=0):
     return of(content.view(1, count, patch * 5), [min(patch, bases - i * patch) for i in range(count)])
 
 
+def with_gaps(count):
+    """Patches of four steps of three channels: values, whether they are known, and level and scale."""
+    known = (numbers(1, count, 12) > -1).double()
+    return of(torch.cat([numbers(1, count, 12, seed=1) * known, known, numbers(1, count, 6, seed=2)], 2))
+
+
 EMBEDDINGS = {
     "dna": (lambda: made(EmbedDNA, 8, patch=4), lambda seed: dna(4 * seed + 2, seed=seed)),
     "vocabulary": (
@@ -68,6 +74,10 @@ EMBEDDINGS = {
         lambda seed: of(torch.cat([torch.ones(1, seed, 5, 1).double(), numbers(1, seed, 5, 3)], 3).flatten(2)),
     ),
     "series": (lambda: made(EmbedSeries, 8, patch=4, channels=3), lambda seed: of(numbers(1, seed, 30))),
+    "series, filters": (
+        lambda: made(EmbedSeries, 8, patch=4, channels=3, filters=5, kernel=3, stride=2),
+        lambda seed: with_gaps(seed),
+    ),
 }
 every_embedding = pytest.mark.parametrize("name", EMBEDDINGS)
 
@@ -103,7 +113,9 @@ def test_gradients_reach_every_weight(name):
         assert weight.grad is not None and weight.grad.isfinite().all() and weight.grad.any(), key
 
 
-@pytest.mark.parametrize(("name", "width"), [("dna", 20), ("vocabulary", 2), ("points", 20), ("series", 30)])
+@pytest.mark.parametrize(
+    ("name", "width"), [("dna", 20), ("vocabulary", 2), ("points", 20), ("series", 30), ("series, filters", 30)]
+)
 def test_tokens_of_another_tokenizer_are_refused(name, width):
     embed = EMBEDDINGS[name][0]()
     with pytest.raises(InputError, match=rf"tokens with {width} features.*\(got 7\): give tokenizer and embedding"):
@@ -119,6 +131,13 @@ def test_bases_beyond_the_end_of_a_partial_patch_count_nothing():
     assert not torch.allclose(embed(whole).features[0, 1], embed(cut).features[0, 1])
     wide = embed(padded(dna(6, seed=1), dna(20, seed=2)))
     close(wide[0].features, embed(dna(6, seed=1)).features)
+
+
+def test_filters_of_a_series_see_across_patch_borders():
+    embed, one, other = EMBEDDINGS["series, filters"][0](), with_gaps(12), with_gaps(12)
+    other.features[0, 6, :12] += 1
+    changed = (embed(one).features != embed(other).features).any(-1)[0]
+    assert changed[5:8].all() and not changed[:2].any() and not changed[11:].any()  # 13 steps to each side
 
 
 def test_filters_see_across_patch_borders():
@@ -321,7 +340,7 @@ def test_patches_that_were_dropped_say_nothing_to_a_window():
     said = head.narrow(tokens.features)
     said[:, 2] = 0
     dropped = by_labels(tokens, [0, 1, -1, 2, 3], 4)
-    close(head(dropped, born), head.out(said.flatten(1)).view(1, 2, 6) + head.line(head._values(born)))
+    close(head(dropped, born), head.out(said.flatten(1)).view(1, 2, 6) + head.line(head.values(born)))
 
 
 def test_where_nobody_can_look_the_answer_to_a_window_of_another_length_is_nothing(monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tokred_sci.experiment import Model, ModelConfig, Reduce
-from tokred_sci.models.embed import EmbedDNA
+from tokred_sci.models.embed import EmbedDNA, EmbedSeries
 from tokred_sci.models.pieces import in_pieces
 from tokred_sci.tokens import stack
 
@@ -38,6 +38,14 @@ def test_a_convolution_sees_across_the_borders_of_pieces(patch):
     tokens = Model(ModelConfig("dna", {"patch": patch})).tokenize("ACGTTGCAC" * 2_000)
     tokens = tokens.to(torch.float64)
     embed = EmbedDNA(8, patch, hidden=4).double()
+    at_once = embed(tokens).features.detach()
+    with torch.no_grad():
+        torch.testing.assert_close(embed(tokens).features, at_once, rtol=1e-12, atol=1e-12)
+
+
+def test_filters_of_a_series_see_across_the_borders_of_pieces():
+    tokens = Model(ModelConfig("series", {"patch": 4})).tokenize(torch.arange(50_000).mul(0.1).sin()).to(torch.float64)
+    embed = EmbedSeries(8, 4, filters=4, kernel=5, stride=2).double()
     at_once = embed(tokens).features.detach()
     with torch.no_grad():
         torch.testing.assert_close(embed(tokens).features, at_once, rtol=1e-12, atol=1e-12)

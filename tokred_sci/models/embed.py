@@ -166,20 +166,75 @@ class EmbedSeries(nn.Module):
         patch: steps per token, as in `SeriesTokenizer(patch)`.
         channels: channels mixed in each token (1 for independent channels).
         hidden: width inside.
+        filters: filters of convolutions over the steps, across patch borders: the mean and the peak of their answers in
+            each patch are added to what the patch says by itself. 0 = none. Patches must not overlap.
+        kernel: answers of the layer before that each filter sees (odd); in layer i, from 0, they lie 2**i apart.
+        stride: steps from one answer of the first layer to the next; divides `patch`.
+        layers: of convolutions.
+
+    Raises:
+        InputError: a setting out of range.
     """
 
-    def __init__(self, dim: int, patch: int = 16, channels: int = 1, hidden: int = 64):
+    def __init__(
+        self,
+        dim: int,
+        patch: int = 16,
+        channels: int = 1,
+        hidden: int = 64,
+        filters: int = 0,
+        kernel: int = 9,
+        stride: int = 1,
+        layers: int = 3,
+    ):
         super().__init__()
+        for name, value, low in (("filters", filters, 0), ("kernel", kernel, 1), ("layers", layers, 1)):
+            check_integer(name, value, low)
+        check_integer("stride", stride, 1, patch)
+        if kernel % 2 == 0 or patch % stride:
+            raise InputError(f"Expected 'kernel' odd and 'stride' a divisor of {patch} (got {kernel} and {stride}).")
         self.width, self.channels = 2 * channels * patch, channels
         self.mix = nn.Sequential(nn.Linear(self.width + 2 * channels, hidden), nn.GELU(), nn.Linear(hidden, dim))
+        self.steps = _Steps(dim, patch, channels, filters, kernel, stride, layers) if filters else None
+        self.halo = 0 if self.steps is None else self.steps.halo
 
     def forward(self, tokens: Tokens) -> Tokens:
         content = _content(tokens, self.width + 2 * self.channels, "SeriesTokenizer")
-        return with_features(tokens, *in_pieces(self._read, content))
+        return with_features(tokens, *in_pieces(self._read, content, halo=self.halo))
 
     def _read(self, content: Tensor) -> tuple[Tensor]:
         patch, units = content.split([self.width, 2 * self.channels], dim=2)
-        return (self.mix(torch.cat([patch, units.asinh()], 2)),)  # any unit, tame numbers
+        features = self.mix(torch.cat([patch, units.asinh()], 2))  # any unit, tame numbers
+        return (features if self.steps is None else features + self.steps(patch),)
+
+
+class _Steps(nn.Module):
+    """Convolutions over the steps of a series, mean and peak in each patch: (B, N, 2 * C * patch) to (B, N, dim).
+
+    What is missing, filling and padding are zero in every layer.
+    """
+
+    def __init__(self, dim: int, patch: int, channels: int, filters: int, kernel: int, stride: int, layers: int):
+        super().__init__()
+        self.shape, self.stride = (2, channels, patch), stride
+        reach = kernel // 2 + sum((kernel // 2) * stride * 2**i for i in range(1, layers))
+        self.halo = -(-reach // patch)
+        self.first = nn.Conv1d(2 * channels, filters, kernel, stride, padding=kernel // 2)
+        self.more = nn.ModuleList(
+            nn.Conv1d(filters, filters, kernel, padding=kernel // 2 * 2**i, dilation=2**i) for i in range(1, layers)
+        )
+        self.norms = nn.ModuleList(nn.LayerNorm(filters) for _ in self.more)
+        self.project = nn.Linear(2 * filters, dim)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        content = patches.unflatten(2, self.shape).permute(0, 2, 3, 1, 4).flatten(3)  # B 2 C steps
+        there = F.max_pool1d(content[:, 1].amax(1, keepdim=True), self.stride)  # B 1 answers
+        x = F.gelu(self.first(content.flatten(1, 2))) * there
+        for norm, layer in zip(self.norms, self.more, strict=True):
+            x = x + F.gelu(layer(norm(x.mT).mT * there)) * there
+        x, there = (value.unflatten(2, (patches.shape[1], -1)) for value in (x, there))
+        mean = x.sum(3) / there.sum(3).clamp(min=1)
+        return self.project(torch.cat([mean, x.amax(3)], 1).mT)
 
 
 class HideLevel(nn.Module):

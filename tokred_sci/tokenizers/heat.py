@@ -26,9 +26,9 @@ def heat_signatures(
 
     Args:
         points: (n, channels >= 3), at least 16; the first three are coordinates, the rest is not read.
-        times: when to look, in the unit in which the area is 1; a number stands for so many between .01 and 1, evenly
+        times: when to look, in the unit in which the area is 1; a number stands for so many between .003 and .3, evenly
             spaced in their logarithm. Heat has spread over about 4 pi t of the area at time t.
-        pairs: eigenvalues and eigenvectors to compute. Times below about 1 / pairs come out too low.
+        pairs: eigenvalues and eigenvectors to compute. Times below about .3 / pairs come out too low.
         neighbours: of each point, between which triangles are laid.
 
     Returns:
@@ -149,7 +149,7 @@ def _upright(places: np.ndarray) -> np.ndarray:
 def _times(times: int | Sequence[float]) -> np.ndarray:
     if isinstance(times, int):
         record.check_integer("times", times, 1)
-        return np.geomspace(0.01, 1, times)
+        return np.geomspace(0.003, 0.3, times)
     when = record.to_numpy(times, "times").astype(np.float64)
     if when.ndim != 1 or len(when) == 0 or not (np.isfinite(when) & (when > 0)).all():
         raise InputError(f"Expected 'times' as a number, or as a list of times above 0 (got {times!r}).")
