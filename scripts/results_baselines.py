@@ -167,7 +167,8 @@ def describe_point(cloud: np.ndarray) -> np.ndarray:
         around = around - around.mean(1, keepdims=True)
         local.append(np.sqrt(np.linalg.eigvalsh(around.transpose(0, 2, 1) @ around / count).clip(0)))
     distance = np.linalg.norm(turned, axis=1, keepdims=True)
-    return np.concatenate([heat_signatures(cloud), *local, turned, np.abs(turned), distance], 1)
+    heat = heat_signatures(cloud, np.geomspace(0.01, 1, 16))
+    return np.concatenate([heat, *local, turned, np.abs(turned), distance], 1)
 
 
 def ground() -> dict[str, Any]:
