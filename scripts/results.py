@@ -2,9 +2,11 @@
 
     python scripts/results.py runs/gue/* runs/etth/*
     python scripts/results.py --curves docs/images/results_dna.png --metric mcc links=runs/links peaks=runs/peaks
+    python scripts/results.py --classes runs/cinc/*
 
 Runs that differ in nothing but the seed are one row: the mean and each seed, in order. Scores are of the test part
-(of the validation part where there is no other).
+(of the validation part where there is no other). `--classes` asks the model once more, for the F1 of each class, which
+some challenges score by.
 """
 
 import argparse
@@ -14,9 +16,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tokred_sci.prepare import RunConfig
+import numpy as np
+from sklearn.metrics import f1_score
+
+from tokred_sci.datasets.loader import TokenLoader
+from tokred_sci.experiment import Model
+from tokred_sci.prepare import RunConfig, prepare
 from tokred_sci.training.config import difference, read_config
 from tokred_sci.training.costs import draw_budgets
+from tokred_sci.training.metrics import collect
 
 SHOWN = {"classify": ("mcc", "accuracy", "macro_f1"), "per-element": ("accuracy", "miou"), "forecast": ("mse", "mae")}
 
@@ -26,7 +34,11 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", help="folders, as NAME=FOLDER with --curves")
     parser.add_argument("--curves", type=Path, help="draw a picture instead")
     parser.add_argument("--metric", default="mcc", help="of the picture")
+    parser.add_argument("--classes", action="store_true", help="F1 of each class instead")
     arguments = parser.parse_args()
+    if arguments.classes:
+        print("\n".join(by_class(Path(run)) for run in arguments.runs))
+        return
     if arguments.curves is None:
         print(table([Path(run) for run in arguments.runs]))
         return
@@ -39,6 +51,16 @@ def main() -> None:
 def read(folder: Path) -> dict[str, Any]:
     told: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
     return told
+
+
+def by_class(folder: Path) -> str:
+    """F1 of each class of the test part, and of the first three the mean, which is CinC 2017's score."""
+    prepared = prepare(read_config(RunConfig, folder / "config.toml"))
+    model = Model.from_pretrained(folder / "model").eval()
+    loader = TokenLoader(prepared.stores["test"], prepared.config.train.batch, shuffle=False)
+    truth, guess = (np.concatenate(part) for part in collect(model, loader, prepared.task.answer, 0))
+    each = f1_score(truth, guess, average=None)
+    return f"{folder}: {', '.join(f'{value:.3f}' for value in each)}; the first three {each[:3].mean():.3f}"
 
 
 def table(folders: list[Path]) -> str:
