@@ -91,6 +91,7 @@ def test_an_onnx_file_answers_as_the_model_at_any_size(methods, tmp_path):
         ("series", {"patch": 4}, {"head": "per-element", "outputs": 3, "combine": "norm"}),
         ("points", {"neighbours": 8, "tokens": 20}, {"pool": "attention"}),
         pytest.param("series", {"patch": 4}, {"head": "forecast"}, marks=every),
+        pytest.param("series", {"patch": 4}, {"embed": {"filters": 3, "stride": 2}}, marks=every),
         pytest.param("dna", {"patch": 4, "compact": True}, {"pool": "max", "metric": "features"}, marks=every),
     ],
 )

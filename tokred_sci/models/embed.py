@@ -216,10 +216,10 @@ class _Steps(nn.Module):
 
     def __init__(self, dim: int, patch: int, channels: int, filters: int, kernel: int, stride: int, layers: int):
         super().__init__()
-        self.shape, self.stride = (2, channels, patch), stride
+        self.shape, self.answers = (2, channels, patch), (-1, patch // stride, stride)
         reach = kernel // 2 + sum((kernel // 2) * stride * 2**i for i in range(1, layers))
         self.halo = -(-reach // patch)
-        self.first = nn.Conv1d(2 * channels, filters, kernel, stride, padding=kernel // 2)
+        self.first = nn.Conv1d(2 * channels, filters, kernel, padding=kernel // 2)
         self.more = nn.ModuleList(
             nn.Conv1d(filters, filters, kernel, padding=kernel // 2 * 2**i, dilation=2**i) for i in range(1, layers)
         )
@@ -228,11 +228,15 @@ class _Steps(nn.Module):
 
     def forward(self, patches: Tensor) -> Tensor:
         content = patches.unflatten(2, self.shape).permute(0, 2, 3, 1, 4).flatten(3)  # B 2 C steps
-        there = F.max_pool1d(content[:, 1].amax(1, keepdim=True), self.stride)  # B 1 answers
-        x = F.gelu(self.first(content.flatten(1, 2))) * there
+        known = content[:, 1].amax(1, keepdim=True).unflatten(2, self.answers)
+        there = known.amax(4).flatten(2)  # B 1 answers: whether anything is known in its `stride` steps
+        x = (
+            self.first(content.flatten(1, 2)).unflatten(2, self.answers)[..., 0].flatten(2)
+        )  # sizes that a graph can follow
+        x = F.gelu(x) * there
         for norm, layer in zip(self.norms, self.more, strict=True):
             x = x + F.gelu(layer(norm(x.mT).mT * there)) * there
-        x, there = (value.unflatten(2, (patches.shape[1], -1)) for value in (x, there))
+        x, there = (value.unflatten(2, self.answers[:2]) for value in (x, there))
         mean = x.sum(3) / there.sum(3).clamp(min=1)
         return self.project(torch.cat([mean, x.amax(3)], 1).mT)
 
