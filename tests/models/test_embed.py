@@ -138,6 +138,7 @@ def test_options_of_another_embedding_refused():
         ({"filters": 8, "kernel": 4}, r"'kernel' odd .*\(got 4 and 1\)"),
         ({"filters": -1}, "'filters' as an integer >= 0"),
         ({"layers": 0}, "'layers' as an integer >= 1"),
+        ({"kernel": 5}, "'filters' >= 1 with 'kernel'"),
     ):
         with pytest.raises(InputError, match=told):
             Model(ModelConfig("series", embed=embed))

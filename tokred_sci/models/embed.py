@@ -161,6 +161,8 @@ class EmbedPoints(nn.Module):
 class EmbedSeries(nn.Module):
     """Patches of a series to features: values and their valid-marks, plus where the record lies and how wide.
 
+    Zeros beyond the ends, in padding and where values are missing, so a record reads the same in any batch.
+
     Args:
         dim: width of the features.
         patch: steps per token, as in `SeriesTokenizer(patch)`.
@@ -174,6 +176,12 @@ class EmbedSeries(nn.Module):
 
     Raises:
         InputError: a setting out of range.
+
+    Example:
+        >>> from tokred_sci.tokenizers.series import SeriesTokenizer
+        >>> embed = EmbedSeries(8, patch=16, filters=4, stride=2)
+        >>> embed(SeriesTokenizer(patch=16)(torch.arange(100.0).sin())).features.shape
+        torch.Size([1, 7, 8])
     """
 
     def __init__(
@@ -193,6 +201,8 @@ class EmbedSeries(nn.Module):
         check_integer("stride", stride, 1, patch)
         if kernel % 2 == 0 or patch % stride:
             raise InputError(f"Expected 'kernel' odd and 'stride' a divisor of {patch} (got {kernel} and {stride}).")
+        if not filters and (kernel, stride, layers) != (9, 1, 3):
+            raise InputError(f"Expected 'filters' >= 1 with 'kernel', 'stride' or 'layers' (got {filters}): how many?")
         self.width, self.channels = 2 * channels * patch, channels
         self.mix = nn.Sequential(nn.Linear(self.width + 2 * channels, hidden), nn.GELU(), nn.Linear(hidden, dim))
         self.steps = _Steps(dim, patch, channels, filters, kernel, stride, layers) if filters else None
@@ -230,9 +240,8 @@ class _Steps(nn.Module):
         content = patches.unflatten(2, self.shape).permute(0, 2, 3, 1, 4).flatten(3)  # B 2 C steps
         known = content[:, 1].amax(1, keepdim=True).unflatten(2, self.answers)
         there = known.amax(4).flatten(2)  # B 1 answers: whether anything is known in its `stride` steps
-        x = (
-            self.first(content.flatten(1, 2)).unflatten(2, self.answers)[..., 0].flatten(2)
-        )  # sizes that a graph can follow
+        # the first of every `stride` answers, and no convolution with steps: its length a traced graph cannot follow
+        x = self.first(content.flatten(1, 2)).unflatten(2, self.answers)[..., 0].flatten(2)
         x = F.gelu(x) * there
         for norm, layer in zip(self.norms, self.more, strict=True):
             x = x + F.gelu(layer(norm(x.mT).mT * there)) * there
