@@ -24,6 +24,9 @@ def made_up(name: str, part: str | None = None) -> Records:
         case "cnnprom/mouse_tata":
             letters = ["".join(generator.choice([*("ACG" if train else "ACT")], 300)) for _ in range(40)]
             return Records("dna", [*letters, "G" * 299, "N" * 300], [0, 1] * 21, classes=("0", "1"))
+        case "genome/NZ_CP001668":
+            letters = "".join(generator.choice([*"ACGT"], 150_000))
+            return Records("dna", [letters], [np.zeros(len(letters), np.int64)])
         case "shrec11":
             labels = [*range(5), *range(5)]
             return Records(

@@ -25,6 +25,7 @@ TASKS: dict[str, Callable[..., Task]] = {
     "dna/coding": dna.coding_task,
     "dna/coding-unseen": dna.coding_unseen_task,
     "dna/order": order.fragment_order_task,
+    "dna/order-mycoplasma": partial(order.fragment_order_task, host="genome/NZ_CP001668"),
     "points/folding": points.folding_task,
     "points/object": points.object_task,
     "points/parts": points.parts_task,

@@ -36,9 +36,8 @@ def fragment_task(length: int = 1024, fragment: int = 512) -> Task:
         (16384, np.int64(512), [0, 0, 1, 1])
     """
     _check(length, fragment)
-    sample = load_sample("dna")
-    host = regions(of_organisms(sample, ORGANISMS[:1]), REACH * length)
-    guests = [regions(of_organisms(sample, (organism,)), fragment) for organism in ORGANISMS[1:]]
+    host = regions(genome(ORGANISMS[0]), REACH * length)
+    guests = [regions(genome(organism), fragment) for organism in ORGANISMS[1:]]
 
     def make(generator: np.random.Generator, test: bool, multiple: int, label: int) -> Made:
         around = cut(generator, host[test], length * multiple)
@@ -55,7 +54,7 @@ def fragment_task(length: int = 1024, fragment: int = 512) -> Task:
         sources=("sample:dna",),
         tokenizer=PATCH,
         spacing=16.0,
-        longest=_longest(host),
+        longest=longest(host),
     )
 
 
@@ -101,7 +100,7 @@ def promoter_task(length: int = 512, source: str | Card = "cnnprom/mouse_tata") 
         raise InputError(f"Expected pieces of one length of classes 0 and 1 in both parts of {name_of(source)}.")
     size = len(pieces[0][0][0])
     _check(length, size)
-    host = regions(of_organisms(load_sample("dna"), ORGANISMS[:1]), REACH * length)
+    host = regions(genome(ORGANISMS[0]), REACH * length)
 
     def make(generator: np.random.Generator, test: bool, multiple: int, label: int) -> Made:
         around = cut(generator, host[test], length * multiple)
@@ -119,7 +118,7 @@ def promoter_task(length: int = 512, source: str | Card = "cnnprom/mouse_tata") 
         sources=(name_of(source), "sample:dna"),
         tokenizer=PATCH,
         spacing=16.0,
-        longest=_longest(host),
+        longest=longest(host),
     )
 
 
@@ -131,8 +130,7 @@ def coding_task(length: int = 1024) -> Task:
     Args:
         length: bases of a training record, and bases asked about at every length.
     """
-    sample = load_sample("dna")
-    return _coding(length, regions(of_organisms(sample, ORGANISMS[:1]), REACH * length), "of E. coli", ("sample:dna",))
+    return _coding(length, regions(genome(ORGANISMS[0]), REACH * length), "of E. coli", ("sample:dna",))
 
 
 def coding_unseen_task(length: int = 1024, unseen: tuple[str, ...] = ORGANISMS[1:]) -> Task:
@@ -143,12 +141,9 @@ def coding_unseen_task(length: int = 1024, unseen: tuple[str, ...] = ORGANISMS[1
         unseen: organisms of the sample, or public genomes such as "genome/NZ_CP001668". Contigs shorter than 20 x
             `length` are left out. (Mycoplasma reads UGA as tryptophan: other organisms' stop is no stop there.)
     """
-    sample = load_sample("dna")
-    train, _ = regions(of_organisms(sample, ORGANISMS[:1]), REACH * length)
-    test: list[tuple[str, np.ndarray]] = []
-    for name in unseen:
-        records = of_organisms(sample, (name,)) if name in ORGANISMS[1:] else whole_of(name, "dna")
-        test += [(r, np.asarray(t)) for r, t in zip(*records, strict=True) if len(r) >= REACH * length]
+    train, _ = regions(genome(ORGANISMS[0]), REACH * length)
+    contigs = [contig for name in unseen for contig in zip(*genome(name), strict=True)]
+    test = [(letters, np.asarray(labels)) for letters, labels in contigs if len(letters) >= REACH * length]
     if not test:
         raise InputError(f"Expected a contig of {REACH * length:,} bases in {unseen} (got none): lower 'length'.")
     public = tuple(name for name in unseen if name not in ORGANISMS)
@@ -177,7 +172,7 @@ def _coding(length: int, parts: Parts, of: str, sources: tuple[str, ...]) -> Tas
         tokenizer=PATCH,
         spacing=16.0,
         kinds=1,
-        longest=_longest(parts),
+        longest=longest(parts),
     )
 
 
@@ -192,9 +187,17 @@ def _hide(generator: np.random.Generator, around: str, inside: str) -> Made:
     return Made(around[:at] + inside + around[at + len(inside) :], span(len(around), at, len(inside)))
 
 
-def of_organisms(sample: Records, organisms: tuple[str, ...]) -> Records:
-    """Records of these organisms, with their labels."""
-    rows = [row for row, group in enumerate(sample.groups) if group in organisms]
+def genome(name: str | Card) -> Records:
+    """Contigs of an organism of the sample, or of a public genome, with their labels.
+
+    Raises:
+        InputError: the public set is not DNA, or there is none of that name.
+        FetchError: it could not be fetched; the message has the address, and what to do by hand.
+    """
+    if name not in ORGANISMS:
+        return whole_of(name, "dna")
+    sample = load_sample("dna")
+    rows = [row for row, group in enumerate(sample.groups) if group == name]
     return Records("dna", [sample.records[row] for row in rows], [sample.labels[row] for row in rows])
 
 
@@ -220,7 +223,7 @@ def _by_class(records: Records) -> list[list[str]]:
     return [[piece for piece, label, fits in rows if fits and label == kind] for kind in (0, 1)]
 
 
-def _longest(parts: Parts) -> int:
+def longest(parts: Parts) -> int:
     """Most bases that a record of either part can have."""
     return min(max(len(letters) for letters, _ in part) for part in parts)
 

@@ -16,12 +16,20 @@ from tokred_sci.stability.tasks.source import name_of, whole_of
 from tokred_sci.stability.tasks.task import Made, Make, Task, span
 
 
-def fragment_order_task(length: int = 1024, fragment: int = 256) -> Task:
-    """Which of two foreign fragments, of E. coli or of B. thetaiotaomicron, comes first in a stretch of S. aureus?
+def fragment_order_task(
+    length: int = 1024, fragment: int = 256, host: str = ORGANISMS[2], guests: tuple[str, str] = ORGANISMS[:2]
+) -> Task:
+    """Which of two fragments of other organisms comes first in a stretch of a host's genome?
+
+    How far fragments stand out is the host's doing: windows of 256 bases are told from 64 of the host by their words
+    of four letters in .86 to .94 of cases in S. aureus (the default), in .96 to .98 in *Mycoplasma mycoides*
+    ("genome/NZ_CP001668"), which is poor in G and C throughout.
 
     Args:
         length: bases of a training record, at least four fragments.
         fragment: bases of each fragment, at every length.
+        host: whose genome grows around them: an organism of the sample, or a public genome.
+        guests: whose the fragments are: two others, likewise.
 
     Example:
         >>> records, labels, hidden = fragment_order_task().draw(2, seed=0, multiple=2)
@@ -29,23 +37,28 @@ def fragment_order_task(length: int = 1024, fragment: int = 256) -> Task:
         (2048, np.int64(512), [0, 1])
     """
     _check(length, fragment)
+    if len(guests) != 2 or len({host, *guests}) != 3:
+        raise InputError(f"Expected a host and two other genomes as guests (got {host} and {guests}): name three.")
     whole = dna.fragment_task(length, fragment)
-    sample = load_sample("dna")
-    *names, around = ORGANISMS  # S. aureus is the most even of the three: few stretches of it look foreign
-    host = dna.regions(dna.of_organisms(sample, (around,)), dna.REACH * length)
-    guests = [dna.regions(dna.of_organisms(sample, (name,)), fragment) for name in names]
+    around = dna.regions(dna.genome(host), dna.REACH * length)
+    inside = [dna.regions(dna.genome(guest), fragment) for guest in guests]
 
     def make(generator: np.random.Generator, test: bool, multiple: int, label: int) -> Made:
         total = length * multiple
-        record, hidden = dna.cut(generator, host[test], total), np.zeros(total, dtype=bool)
+        record, hidden = dna.cut(generator, around[test], total), np.zeros(total, dtype=bool)
         for start, guest in zip(_two_places(generator, total, fragment), (label, 1 - label), strict=True):
-            piece = dna.cut(generator, guests[guest][test], fragment)
+            piece = dna.cut(generator, inside[guest][test], fragment)
             record = record[:start] + piece + record[start + fragment :]
             hidden |= span(total, start, fragment)
         return Made(record, hidden)
 
-    whole = replace(whole, growth="the stretch of S. aureus around them")
-    return _asked(whole, make, tuple(names), f"Which of two fragments of {fragment} bases comes first?")
+    whole = replace(
+        whole,
+        growth=f"the stretch of {host} around them",
+        sources=("sample:dna", *(name for name in (host, *guests) if name not in ORGANISMS)),
+        longest=dna.longest(around),
+    )
+    return _asked(whole, make, guests, f"Which of two fragments of {fragment} bases comes first?")
 
 
 def exercise_order_task(length: int = 512, excerpt: int = 64, fade: int = 8) -> Task:
