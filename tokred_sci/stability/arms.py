@@ -155,8 +155,12 @@ ARMS: dict[str, Arm] = {
     "agglomerative": Arm("graph", "average linkage of all tokens", "agglomerative"),
     "peaks": Arm("density", "density peaks and who is nearest to them", "peaks"),
     "cover": Arm("density", "centres as far apart as can be", "cover"),
-    "peaks loudest": Arm("density", "and each group speaks as its loudest token", "peaks", model={"combine": "loudest"}),
-    "cover loudest": Arm("density", "and each group speaks as its loudest token", "cover", model={"combine": "loudest"}),
+    "peaks loudest": Arm(
+        "density", "and each group speaks as its loudest token", "peaks", model={"combine": "loudest"}
+    ),
+    "cover loudest": Arm(
+        "density", "and each group speaks as its loudest token", "cover", model={"combine": "loudest"}
+    ),
     "medoids": Arm("density", "centres of clusters", "medoids"),
     "cover max": Arm("variant", "the strongest token answers", "cover", model={"pool": "max"}),
     "peaks tau=1": Arm(
