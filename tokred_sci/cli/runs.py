@@ -90,6 +90,7 @@ def stability(
         "runs/stability"
     ),
     quick: Annotated[bool, typer.Option("--quick", help="Under 3 minutes; numbers say little.")] = False,
+    steps: Annotated[int | None, typer.Option(help="Of training, for every arm.", min=1, show_default="800")] = None,
     as_json: Json = False,
 ) -> None:
     """Train arms on short records, measure them at up to 16 times the length; called again, it goes on."""
@@ -111,6 +112,7 @@ def stability(
         tuple(float(rate) for rate in rates.split(",")),
         tune,
         quick,
+        steps,
     )
     found = study.run(chosen, out, bar)
     files = study.save(chosen, found, out)

@@ -1,7 +1,7 @@
 """A study: a benchmark of several tasks, with learning rates chosen first, and all that is written about it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,9 +11,9 @@ from tokred_sci.stability.arms import ARMS, find_arm, recipe_for
 from tokred_sci.stability.benchmark import TUNING, Bar, Cell
 from tokred_sci.stability.tasks import TASKS, Task
 
-TASKS_BY_DEFAULT = ("dna/order", "points/order", "series/order")
+TASKS_BY_DEFAULT = ("dna/order-mycoplasma", "points/strip", "series/order")
 TASKS_IF_QUICK = ("dna/fragment", "points/folding", "series/exercise")
-ARMS_BY_DEFAULT = ("none", "fit", "fit max", "fit attention", "window max", "random", "links", "peaks max", "cover")
+ARMS_BY_DEFAULT = ("none", "fit log-n", "fit max", "window max", "random", "stride", "chain ward", "peaks", "cover")
 ARMS_IF_QUICK = ("none", "fit max", "random", "links", "cover")
 TRIED = (0.5, 1.0, 2.0)
 
@@ -30,6 +30,7 @@ class Study:
         tune: choose each arm's rate out of half, once and twice the recipe's, by the score of unseen records of the
             training length, on a seed of its own.
         quick: a tenth of the work.
+        steps: of training, for every arm; None = the recipe's.
     """
 
     tasks: tuple[str, ...]
@@ -38,12 +39,14 @@ class Study:
     rates: tuple[float, ...] = (1.0,)
     tune: bool = False
     quick: bool = False
+    steps: int | None = None
 
     @property
     def command(self) -> str:
         """That repeats it."""
         words = ["tokred stability", *self.tasks, f'--arms "{",".join(self.arms)}"', f"--seeds {self.seeds}"]
         words += [f"--rates {','.join(f'{rate:g}' for rate in self.rates)}"] if self.rates != (1.0,) else []
+        words += [f"--steps {self.steps}"] if self.steps else []
         return " ".join([*words, *(["--tune"] if self.tune else []), *(["--quick"] if self.quick else [])])
 
 
@@ -94,6 +97,7 @@ def _run_task(study: Study, name: str, folder: Path, bar: Bar) -> Found:
     task = TASKS[name]()
     recipe, chosen = recipe_for(task), dict.fromkeys(study.arms, 1.0)
     recipe = recipe.quick() if study.quick else recipe
+    recipe = replace(recipe, train=replace(recipe.train, steps=study.steps)) if study.steps else recipe
     if study.tune:
         trials = [Cell(name, arm, TUNING, rate) for arm in study.arms for rate in TRIED]
         chosen |= benchmark.tuned(benchmark.run(trials, task, recipe, folder / "tuning", bar, (1,)))
