@@ -33,6 +33,7 @@ from tokred_sci.datasets import load
 from tokred_sci.datasets.public import find
 from tokred_sci.datasets.public.card import seeded_split
 from tokred_sci.tokenizers.heat import eigenpairs, heat_signatures
+from tokred_sci.tokenizers.heights import heights
 from tokred_sci.training.metrics import classification, regression
 
 Parts = dict[str, tuple[Any, np.ndarray]]
@@ -174,7 +175,7 @@ def describe_point(cloud: np.ndarray) -> np.ndarray:
 def ground() -> dict[str, Any]:
     """Ground or not, each site in turn by a model of the others: kappa and total error of all its points."""
     records = load("isprs")
-    inputs = [heights(cloud[:, :3]) for cloud in records.records]
+    inputs = [describe_terrain(cloud[:, :3]) for cloud in records.records]
     labels, groups = [np.asarray(label) for label in records.labels or ()], np.array(records.groups)
     told, every = {}, []
     for site in dict.fromkeys(records.groups):
@@ -195,35 +196,14 @@ def errors_of_ground(truth: np.ndarray, guess: np.ndarray) -> dict[str, float]:
     return {"error": round(error, 4), "kappa": round(kappa, 4)}
 
 
-def heights(cloud: np.ndarray) -> np.ndarray:
-    """Height of each point over the lowest, the mean and the highest of the points around it, at six widths; slopes."""
+def describe_terrain(cloud: np.ndarray) -> np.ndarray:
+    """Heights of each point over what is around it, at six widths and among its twelve nearest."""
     from scipy.spatial import cKDTree
 
-    z, found = cloud[:, 2], []
-    for width in (2.0, 4.0, 8.0, 16.0, 32.0, 64.0):
-        corner = np.floor(cloud[:, :2] / (width / 4)).astype(np.int64)
-        low, mean, high = around(corner, z)
-        found += [z - low, z - mean, high - z]
+    z = cloud[:, 2]
     _, near = cKDTree(cloud[:, :2]).query(cloud[:, :2], k=12)
-    found += [z - np.median(z[near], 1), z[near].std(1), (z[:, None] - z[near]).max(1)]
-    return np.stack(found, 1)
-
-
-def around(corner: np.ndarray, z: np.ndarray, reach: int = 2) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Lowest, mean and highest z within so many cells of each point's own cell."""
-    from scipy.ndimage import maximum_filter, minimum_filter, uniform_filter
-
-    corner = corner - corner.min(0)
-    shape = tuple(corner.max(0) + 1)
-    low, high, total, count = np.full(shape, np.inf), np.full(shape, -np.inf), np.zeros(shape), np.zeros(shape)
-    cell = tuple(corner.T)
-    np.minimum.at(low, cell, z)
-    np.maximum.at(high, cell, z)
-    np.add.at(total, cell, z)
-    np.add.at(count, cell, 1)
-    size = 2 * reach + 1
-    mean = uniform_filter(total, size, mode="constant") / np.maximum(uniform_filter(count, size, mode="constant"), 1e-9)
-    return minimum_filter(low, size)[cell], mean[cell], maximum_filter(high, size)[cell]
+    close = [z - np.median(z[near], 1), z[near].std(1), (z[:, None] - z[near]).max(1)]
+    return np.concatenate([heights(cloud), np.stack(close, 1)], 1)
 
 
 def forest() -> Any:

@@ -11,6 +11,7 @@ from tokred_sci.experiment import Model, ModelConfig
 from tokred_sci.pieces import with_heat
 from tokred_sci.prepare import DataConfig, RunConfig, prepare
 from tokred_sci.tokenizers.heat import heat_signatures
+from tokred_sci.tokenizers.heights import heights
 
 pytest.importorskip("robust_laplacian")
 MODEL = ModelConfig("points", {"tokens": 8, "neighbours": 60, "method": "curve"}, dim=8, depth=1, heads=2)
@@ -46,6 +47,20 @@ def test_heat_becomes_channels_behind_the_coordinates_and_before_places():
         np.testing.assert_allclose(cloud[:, 3:7], heat_signatures(cloud, 4), atol=1e-3)
         np.testing.assert_allclose(cloud[:, :7], with_heat(cloud[:, :3], 4), atol=1e-3)
         np.testing.assert_allclose(cloud[:, 7:], cloud[:, :3] - cloud[:, :3].mean(0), atol=1e-5)
+
+
+def test_heights_become_channels_before_clouds_are_cut():
+    whole = prepare(make("per-element", heights=(2.0, 9.0), hold="site 1"))
+    pieces = prepare(make("per-element", heights=(2.0, 9.0), hold="site 1", length=25))
+    assert pieces.config.model.tokenizer["channels"] == 3 + 6
+    found = np.concatenate(clouds_of(pieces, "test"))
+    expected = np.concatenate([np.concatenate([c[:, :3], with_heights(c)], 1) for c in clouds_of(whole, "test")])
+    order = [rows[:, :3].round(3).T[::-1] for rows in (found, expected)]
+    np.testing.assert_allclose(found[np.lexsort(order[0])], expected[np.lexsort(order[1])], atol=1e-3)
+
+
+def with_heights(cloud: np.ndarray) -> np.ndarray:
+    return np.arcsinh(heights(cloud, (2.0, 9.0)))
 
 
 def test_heat_is_computed_once_and_again_where_what_was_kept_is_damaged(monkeypatch, tmp_path):
@@ -112,6 +127,7 @@ WRONG = {
     "drawn from DNA": (dict(draw=2), "dna", "'data.draw' with points"),
     "less than no heat": (dict(heat=-1), "points", "'data.heat' >= 0"),
     "no points": (dict(draw=0), "points", "'data.draw' >= 1"),
+    "heights of a series": (dict(heights=(2.0,)), "series", "'data.heights' with points"),
     "no draws": (dict(draw=5, draws=0), "points", "'data.draws' >= 1"),
     "draws of nothing": (dict(draws=2), "points", "'data.draws' >= 1"),
     "no such name": (dict(only="Fish/"), "points", "the start of records' names"),

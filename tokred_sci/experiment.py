@@ -20,7 +20,7 @@ from tokred_sci.errors import FetchError, InputError, package
 from tokred_sci.models.baseline import Plain
 from tokred_sci.models.embed import EmbedDNA, EmbedPoints, EmbedSeries, EmbedVocabulary, HideLevel
 from tokred_sci.models.encoder import Encoder, Metric, Places
-from tokred_sci.models.heads import Classify, Forecast, ForecastWindow, PerElement, Pool, Reconstruct
+from tokred_sci.models.heads import Classify, Detailed, Forecast, ForecastWindow, PerElement, Pool, Reconstruct
 from tokred_sci.models.soft import SoftGroups
 from tokred_sci.reduction import budget, chain, control, density, graph, space, where
 from tokred_sci.reduction.merge import Combine
@@ -142,6 +142,7 @@ class ModelConfig:
         embed: arguments of `EmbedDNA` (DNA in patches: kernel, hidden, words, both_strands) or `EmbedSeries` (filters,
             kernel, stride, layers) that differ from their defaults.
         pool: how "classify" pools, see `Classify`.
+        detailed: "per-element" answers also read what the encoder got and, of clouds, each point: see `Detailed`.
         context: "forecast": steps of every record, whose patches are then seen side by side, see `ForecastWindow`, and
             without their level, see `HideLevel`; None = records of any length, see `Forecast`.
         plain: the baseline without attention in the encoder's place, see `Plain`; it merges nothing.
@@ -163,6 +164,7 @@ class ModelConfig:
     metric: Metric = "keys"
     embed: Mapping[str, Any] = field(default_factory=dict)
     pool: Pool = "mean"
+    detailed: bool = False
     context: int | None = None
     dropout: float = 0.0
     combine: Combine = "mean"
@@ -258,9 +260,15 @@ class Model(nn.Module):
         channels = getattr(self.embed, "channels", 1)
         if config.context is not None:
             return self._window(config.context)
+        if config.detailed and config.head != "per-element":
+            raise InputError(f"Expected 'detailed' with the head 'per-element' (got {config.head!r}): leave it out.")
         match config.head:
             case "classify":
                 return Classify(dim, config.outputs, config.pool, config.size_exponent)
+            case "per-element" if config.detailed:
+                points = isinstance(self.tokenizer, PointTokenizer)
+                slots = (self.tokenizer.neighbours, self.tokenizer.channels + 1) if points else None
+                return Detailed(dim, config.outputs, slots, config.unit)
             case "per-element":
                 return PerElement(dim, config.outputs)
             case "forecast":
@@ -284,8 +292,14 @@ class Model(nn.Module):
 
     def forward(self, tokens: Tokens, *more: Tensor) -> Tensor:
         """`more`: what the head needs besides tokens (`places` for "reconstruct")."""
-        encoded = self.encoder(self.embed(tokens))
-        return self.head(encoded, tokens) if isinstance(self.head, ForecastWindow) else self.head(encoded, *more)
+        embedded = self.embed(tokens)
+        encoded = self.encoder(embedded)
+        match self.head:
+            case Detailed():
+                return self.head(encoded, embedded, tokens)
+            case ForecastWindow():
+                return self.head(encoded, tokens)
+        return self.head(encoded, *more)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `model.safetensors` and `config.json`, which holds the config and the weights' SHA-256."""

@@ -4,6 +4,7 @@ import hashlib
 import io
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from tokred_sci.datasets.public.card import pick, seeded_split
 from tokred_sci.datasets.records import Records
 from tokred_sci.errors import InputError
 from tokred_sci.tokenizers.heat import heat_signatures
+from tokred_sci.tokenizers.heights import heights
 from tokred_sci.training.checkpoint import write_file
 
 PARTS = ("train", "valid", "test")
@@ -119,6 +121,12 @@ def limit(pieces: list[Piece], most: int | None, seed: int) -> list[Piece]:
 def with_places(cloud: np.ndarray) -> np.ndarray:
     """A cloud (n, channels) with its coordinates, from their mean, as three more channels."""
     return np.concatenate([cloud, cloud[:, :3] - cloud[:, :3].mean(0)], 1)
+
+
+def with_heights(records: Records, widths: tuple[float, ...]) -> Records:
+    """Clouds (n, channels) with the arcsinh of `heights` as more channels: a kerb counts beside a church."""
+    clouds = [np.concatenate([cloud, np.arcsinh(heights(cloud, widths))], 1) for cloud in records.records]
+    return replace(records, records=clouds)
 
 
 def with_heat(cloud: np.ndarray, count: int) -> np.ndarray:

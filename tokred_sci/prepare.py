@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -18,7 +18,20 @@ from tokred_sci.datasets.sample import load_sample
 from tokred_sci.datasets.store import TokenStore, read_tokens
 from tokred_sci.errors import InputError
 from tokred_sci.experiment import TOKENIZERS, ModelConfig
-from tokred_sci.pieces import PARTS, Piece, cut, heated, hold, limit, mapped, only, split, thin, with_places
+from tokred_sci.pieces import (
+    PARTS,
+    Piece,
+    cut,
+    heated,
+    hold,
+    limit,
+    mapped,
+    only,
+    split,
+    thin,
+    with_heights,
+    with_places,
+)
 from tokred_sci.stability.tasks import TASKS
 from tokred_sci.training import tasks
 from tokred_sci.training.config import TrainConfig
@@ -48,6 +61,8 @@ class DataConfig:
         draws: so many clouds are drawn from each one of the training part.
         heat: clouds get heat signatures at so many times as channels, before places, see `with_heat`; 0 = none. They
             are computed once, and kept in the folder of public data.
+        heights: clouds in which z is up get heights over what is around each point, in squares of these widths, as
+            channels, before they are cut; see `tokred_sci.tokenizers.heights`.
         only: records whose name begins so, as "Human/": one category of a set; "" = all.
         hold: the group of records, as a site, that is the test part; "" = parts are those of the set, or made.
         seed: of what is drawn.
@@ -70,6 +85,7 @@ class DataConfig:
     draw: int | None = None
     draws: int = 1
     heat: int = 0
+    heights: tuple[float, ...] = ()
     only: str = ""
     hold: str = ""
     seed: int = 0
@@ -88,8 +104,8 @@ class RunConfig:
         train: how.
         hidden: "reconstruct": share of the tokens that are hidden.
         strands: "classify" of DNA: the class is that of both strands; see `tokred_sci.training.tasks.Classify`.
-        turn: "classify" and "per-element" of points: train on clouds turned and scaled at random; see
-            `tokred_sci.training.tasks.turn_clouds`.
+        turn: "classify" and "per-element" of points: train on clouds turned and scaled at random; "upright" =
+            about the third axis only; see `tokred_sci.training.tasks.turn_clouds`.
         closed_form: "forecast" with `model.context`: the linear map of the window is solved on the training part, its
             penalty chosen on the validation part, and what the encoder adds is trained; see
             `tokred_sci.models.ridge.solve_line`.
@@ -101,7 +117,7 @@ class RunConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
     hidden: float = 0.3
     strands: bool = False
-    turn: bool = False
+    turn: bool | Literal["upright"] = False
     closed_form: bool = False
     init: str = ""
 
@@ -151,13 +167,15 @@ def prepare(config: RunConfig) -> Prepared:
 def _check_clouds(config: RunConfig) -> None:
     """What is asked of clouds can be had."""
     data = config.data
-    asked = [name for name in ("places", "heat", "draw") if getattr(data, name)]
+    asked = [name for name in ("places", "heat", "heights", "draw") if getattr(data, name)]
     if asked and (config.model.domain != "points" or _is_store(data.source)):
         raise InputError(f"Expected 'data.{asked[0]}' with points that are no store (got {data.source}).")
     if data.heat < 0 or data.draws < 1 or (data.draws > 1 if data.draw is None else data.draw < 1):
         told = f"heat = {data.heat}, draw = {data.draw}, draws = {data.draws}"
         raise InputError(f"Expected 'data.heat' >= 0, and 'data.draws' >= 1 with 'data.draw' >= 1 (got {told}).")
     made = data.source.startswith("sample:") or _is_store(data.source) or config.model.head == "forecast"
+    if data.heights and data.source.startswith("sample:"):
+        raise InputError("Expected 'data.heights' with a public set or a file (got a sample, where z is not up).")
     if (data.only and made) or (data.hold and (made or data.test)):
         raise InputError(
             f"Expected 'data.only' and 'data.hold' with a public set or a file, not to forecast, 'data.hold' without "
@@ -172,7 +190,8 @@ def _task(config: RunConfig, tokenizer: Any, spread: np.ndarray | None = None) -
     if config.turn and (what not in ("classify points", "per-element points") or config.data.places):
         told = f"{what}, data.places = {config.data.places}"
         raise InputError(f"Expected 'turn' where the task is to classify points, without places (got {told}).")
-    vary = partial(tasks.turn_clouds, slots=tokenizer.neighbours) if config.turn else None
+    upright = config.turn == "upright"
+    vary = partial(tasks.turn_clouds, slots=tokenizer.neighbours, upright=upright) if config.turn else None
     match config.model.head:
         case "classify":
             return tasks.Classify(tokenizer.reverse_complement if config.strands else None, vary)
@@ -237,6 +256,8 @@ def _pieces(config: RunConfig) -> tuple[dict[str, list[Piece]], int]:
         records = _read_parts(config)
         if data.only:
             records = {name: only(part, data.only) for name, part in records.items()}
+        if data.heights:
+            records = {name: with_heights(part, data.heights) for name, part in records.items()}
         domain, classes = records["train"].domain, max(len(part.classes) for part in records.values())
         parts = {name: cut(part, data.length) for name, part in records.items()}
         in_order = data.length is not None and not records["train"].groups  # records of one group are never parted

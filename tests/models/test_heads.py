@@ -9,9 +9,10 @@ from tokred_sci.errors import InputError
 from tokred_sci.experiment import Model, ModelConfig, Reduce
 from tokred_sci.models import heads
 from tokred_sci.models.embed import EmbedDNA, EmbedPoints, EmbedSeries, EmbedVocabulary
-from tokred_sci.models.heads import Classify, Forecast, ForecastWindow, PerElement, Reconstruct
+from tokred_sci.models.heads import Classify, Detailed, Forecast, ForecastWindow, PerElement, Reconstruct
 from tokred_sci.reduction.chain import links
 from tokred_sci.reduction.merge import merge
+from tokred_sci.tokenizers.points import PointTokenizer
 from tokred_sci.tokenizers.series import SeriesTokenizer
 from tokred_sci.tokens import Grouping, Tokens, stack
 
@@ -176,11 +177,23 @@ def test_points_in_another_unit_read_the_same():
 # Heads
 
 
+class Thrice(torch.nn.Module):
+    """`Detailed`, of tokens that are as they were made."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = made(Detailed, 6, 3)
+
+    def forward(self, tokens):
+        return self.head(tokens, tokens, tokens)
+
+
 HEADS = {
     "mean": lambda: made(Classify, 6, 3),
     "max": lambda: made(Classify, 6, 3, pool="max"),
     "attention": lambda: made(Classify, 6, 3, pool="attention"),
     "element": lambda: made(PerElement, 6, 3),
+    "detailed": lambda: Thrice(),
     "forecast": lambda: made(Forecast, 6, 12, channels=2),
 }
 every_head = pytest.mark.parametrize("name", HEADS)
@@ -238,6 +251,58 @@ def test_per_element_gives_every_element_the_answer_of_its_token():
 def test_per_element_after_merging_still_has_one_answer_per_element():
     tokens, head = of(numbers(1, 9, 6), [2.0] * 9), made(PerElement, 6, 3)
     assert head(merge(tokens, links(tokens.features, tokens, 4))).shape == (1, 18, 3)
+
+
+CLOUD = numbers(60, 5)  # two channels beside places
+POINTS = ModelConfig(
+    "points",
+    {"tokens": 12, "neighbours": 30, "channels": 5},
+    "per-element",
+    3,
+    dim=8,
+    depth=2,
+    heads=2,
+    reduce=(Reduce(0, "cover", 1),),
+    detailed=True,
+)
+
+
+@pytest.mark.parametrize("neighbours", [3, 16])  # fewer slots than points owned, and more
+def test_detailed_reads_each_point_where_its_token_wrote_it(neighbours):
+    tokenizer = PointTokenizer(12, neighbours, channels=5)
+    one, two = tokenizer(CLOUD), tokenizer(CLOUD[:25])
+    found = heads._own_slots(stack([one, two]), (neighbours, 6))
+    for record, cloud, there in ((one, CLOUD, found[0]), (two, CLOUD[:25], found[1])):
+        own = record.source[0]
+        whole = record.sizes[0][own] <= neighbours  # of the others not every point has a slot
+        expected = torch.cat([torch.ones(len(cloud), 1), cloud[:, :3] - record.positions[0][own], cloud[:, 3:]], 1)
+        torch.testing.assert_close(there[: len(cloud)], (expected * whole[:, None]).float())
+        assert whole.any() and (there[len(cloud) :] == 0).all()
+
+
+def test_detailed_tells_apart_what_merging_to_one_token_made_equal():
+    plain, detailed = (Model(replace(POINTS, detailed=d)).eval() for d in (False, True))
+    tokens = plain.tokenize(CLOUD.numpy())
+    assert len(plain(tokens)[0].unique(dim=0)) == 1 and len(detailed(tokens)[0].unique(dim=0)) == 60
+    letters = ModelConfig("dna", {"patch": 4}, "per-element", 3, reduce=(Reduce(0, "cover", 1),), detailed=True)
+    model = Model(letters).eval()
+    assert len(model(model.tokenize("ACGTTTGAACGC"))[0].unique(dim=0)) == 3  # of sequences, patches are told apart
+
+
+def test_detailed_follows_points_alone_and_in_a_batch():
+    model = Model(POINTS).eval()
+    clouds = [CLOUD.numpy(), CLOUD[:25].numpy()]
+    batch = model(stack([model.tokenize(cloud) for cloud in clouds]))
+    for answers, cloud in zip(batch, clouds, strict=True):
+        torch.testing.assert_close(answers[: len(cloud)], model(model.tokenize(cloud))[0], rtol=1e-5, atol=1e-6)
+    assert (batch[1, 25:] == 0).all()
+    order = torch.randperm(60, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(model(model.tokenize(clouds[0][order]))[0], batch[0, order], rtol=1e-5, atol=1e-6)
+
+
+def test_detailed_answers_for_whole_records_are_refused():
+    with pytest.raises(InputError, match=r"'detailed' with the head 'per-element' \(got 'classify'\)"):
+        Model(replace(POINTS, head="classify"))
 
 
 def test_forecast_reads_the_mean_and_the_token_that_ends_last():

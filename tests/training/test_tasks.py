@@ -141,6 +141,19 @@ def test_clouds_are_turned_as_a_whole_each_its_own_way_and_never_mirrored():
     assert float(maps.mean(0).abs().max()) < 0.4  # every side comes up
 
 
+def test_upright_clouds_are_turned_about_the_third_axis_to_every_side():
+    cloud = np.eye(3, dtype=np.float32) * [1, 1, 5]
+    tokens = stack([PointTokenizer(3, 1)(cloud)] * 400)
+    torch.manual_seed(0)
+    places = turn_clouds(tokens, 1, scales=(1.0, 1.0), upright=True).positions
+    turned = places.gather(1, tokens.source[..., None].expand(-1, -1, 3))
+    torch.testing.assert_close(
+        turned @ turned.mT, torch.eye(3).double().expand(400, -1, -1) * torch.tensor([1.0, 1, 25])
+    )
+    torch.testing.assert_close(turned[:, 2], tokens.positions.new_tensor([[0.0, 0, 5]]).expand(400, -1))
+    assert float(turned[:, :2].mean(0).abs().max()) < 0.15 and (turned.det() > 0).all()
+
+
 @pytest.mark.parametrize("task", [Classify, LabelElements])
 def test_records_are_varied_in_training_and_never_in_answers(task):
     tokenizer = PointTokenizer(6, 10)

@@ -68,6 +68,72 @@ class PerElement(nn.Module):
         return to_source(replace(tokens, features=self.out(tokens.features)))
 
 
+class Detailed(nn.Module):
+    """One answer per base, point or time step, of all that is known of it: `PerElement` with the way back.
+
+    Three things are read together: the token that holds the element in the end; the embedding of the one that held it
+    in the beginning, so that what merging made equal is told apart again; and, of a cloud, the point itself, as its
+    token's slots have it. So a budget bounds what attention costs, not how fine the answer is. Law: padding and the
+    order of tokens count nothing.
+
+    Args:
+        dim: width of the features.
+        outputs: numbers per element.
+        slots: (neighbours, channels + 1) of the `PointTokenizer` that made the tokens; None = other tokens.
+        unit: length, in the cloud's unit, that counts as 1 for the network.
+
+    Returns: (B, M, outputs); zeros in padding. What pruning dropped is read as it was before. Memory: M x dim numbers.
+
+    Reference: features carried back from coarse to fine and joined with those from before: PointNet++ (Qi et al.,
+    2017), https://arxiv.org/abs/1706.02413.
+
+    Example:
+        >>> from tokred_sci import Grouping, merge
+        >>> source = torch.arange(3)[None]
+        >>> before = Tokens(torch.randn(1, 3, 8), torch.zeros(1, 3, 1), torch.ones(1, 3), source)
+        >>> after = merge(before, Grouping(torch.zeros_like(source), 1))
+        >>> Detailed(8, outputs=2)(after, before, before)[0].unique(dim=0).shape  # one token, three answers
+        torch.Size([3, 2])
+    """
+
+    scale: Tensor
+
+    def __init__(self, dim: int, outputs: int, slots: tuple[int, int] | None = None, unit: float = 1.0):
+        super().__init__()
+        self.slots = slots
+        scale = torch.ones(slots[1] if slots else 0)
+        scale[1:4] = 1 / unit
+        self.register_buffer("scale", scale, persistent=False)
+        self.after, self.before = nn.Linear(dim, dim), nn.Linear(dim, dim)
+        self.point = nn.Sequential(nn.Linear(slots[1], dim), nn.GELU(), nn.Linear(dim, dim)) if slots else None
+        self.out = nn.Sequential(nn.GELU(), nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, outputs))
+
+    def forward(self, tokens: Tokens, embedded: Tokens, born: Tokens) -> Float[Tensor, "B M K"]:
+        """Tokens as the encoder left them, as it got them, and as the tokenizer made them."""
+        read = to_source(replace(tokens, features=self.after(tokens.features)))
+        read = read + to_source(replace(embedded, features=self.before(embedded.features)))
+        if self.point is not None and self.slots is not None:
+            read = read + self.point(_own_slots(born, self.slots) * self.scale.to(read.dtype))
+        return self.out(read).masked_fill((born.source < 0)[..., None], 0)
+
+
+def _own_slots(tokens: Tokens, slots: tuple[int, int]) -> Float[Tensor, "B M C"]:
+    """What a `PointTokenizer` wrote of each point; zeros where its token owns more points than it has slots.
+
+    Owned points are in a token's first slots, in input order.
+    """
+    source = tokens.source
+    order = source.argsort(dim=1, stable=True)  # padding first, then by token, then by place
+    sizes = tokens.sizes.long()
+    first = (source < 0).sum(1, keepdim=True) + sizes.cumsum(1) - sizes
+    held = source.clamp(min=0)
+    slot = order.argsort(dim=1) - first.gather(1, held)
+    there = (source >= 0) & (sizes.gather(1, held) <= slots[0])
+    place = held * slots[0] + slot.clamp(0, slots[0] - 1)
+    content = tokens.features.unflatten(2, slots).flatten(1, 2)  # B N*neighbours C
+    return content.gather(1, place[..., None].expand(-1, -1, slots[1])).masked_fill(~there[..., None], 0)
+
+
 class Forecast(nn.Module):
     """The next `horizon` steps of each channel, in the tokenizer's normalised units.
 

@@ -184,7 +184,7 @@ class Reconstruct:
         return model(empty(batch.tokens, hidden, self.tokenizer), places).float(), content, asked
 
 
-def turn_clouds(tokens: Tokens, slots: int, scales: tuple[float, float] = (0.8, 1.25)) -> Tokens:
+def turn_clouds(tokens: Tokens, slots: int, scales: tuple[float, float] = (0.8, 1.25), upright: bool = False) -> Tokens:
     """Every cloud turned to a side drawn at random, all alike likely, and made larger or smaller.
 
     Law: distances within a cloud all change by one factor, drawn within `scales` for each cloud; what else a token
@@ -193,6 +193,7 @@ def turn_clouds(tokens: Tokens, slots: int, scales: tuple[float, float] = (0.8, 
     Args:
         tokens: of a `PointTokenizer`.
         slots: its `neighbours`.
+        upright: turned about the third axis only.
 
     Reference: uniform rotations from the QR decomposition of normal numbers: Mezzadri (2007),
     https://arxiv.org/abs/math-ph/0609050.
@@ -205,15 +206,29 @@ def turn_clouds(tokens: Tokens, slots: int, scales: tuple[float, float] = (0.8, 
         True
     """
     batch, device = len(tokens), tokens.features.device
-    q, r = torch.linalg.qr(torch.randn(batch, 3, 3, dtype=torch.float64))
-    q = q * r.diagonal(dim1=1, dim2=2).sign()[:, None]
-    q = q * q.det().sign()[:, None, None]  # of an odd number of axes: no mirror images
+    q = _turns_upright(batch) if upright else _turns(batch)
     low, high = scales
     turn = (q * (low * (high / low) ** torch.rand(batch, 1, 1, dtype=torch.float64))).to(device)
     content = tokens.features.unflatten(2, (slots, -1))
     near = torch.einsum("bnsi,bij->bnsj", content[..., 1:4], turn.to(content))
     content = torch.cat([content[..., :1], near, content[..., 4:]], -1)
     return replace(tokens, features=content.flatten(2), positions=tokens.positions @ turn.to(tokens.positions))
+
+
+def _turns(count: int) -> Tensor:
+    """Rotations (count, 3, 3), uniform over all."""
+    q, r = torch.linalg.qr(torch.randn(count, 3, 3, dtype=torch.float64))
+    q = q * r.diagonal(dim1=1, dim2=2).sign()[:, None]
+    return q * q.det().sign()[:, None, None]  # of an odd number of axes: no mirror images
+
+
+def _turns_upright(count: int) -> Tensor:
+    """Rotations (count, 3, 3) about the third axis."""
+    angle = 2 * torch.pi * torch.rand(count, dtype=torch.float64)
+    turns = torch.eye(3, dtype=torch.float64).repeat(count, 1, 1)
+    turns[:, 0, 0] = turns[:, 1, 1] = angle.cos()
+    turns[:, 0, 1], turns[:, 1, 0] = angle.sin(), -angle.sin()
+    return turns
 
 
 def width_of(tokenizer: Tokenizer) -> int:
