@@ -174,6 +174,29 @@ class ModelConfig:
     seed: int = 0
 
     @classmethod
+    def stable(cls, domain: str, keep: int = 16, method: str = "cover", **settings: Any) -> "ModelConfig":
+        """The setting that keeps its answers on records far longer than those of training (docs/stability.md).
+
+        Attention in windows of 16 tokens up to block 1, which merges to `keep` tokens, however long the record; from
+        there all see all. A merged token speaks once, not as often as it has members (size exponent 0), and its place
+        is its rank, so that the last blocks meet nothing at any length that they have not met in training.
+
+        Args:
+            domain: as above.
+            keep: tokens that are left.
+            method: of merging.
+            settings: all others; `unit`, the spacing of tokens, should be one of them.
+
+        Example:
+            >>> config = ModelConfig.stable("dna", unit=16.0)
+            >>> model = Model(config)
+            >>> [model.encoder(model.embed(model.tokenize("ACGT" * n))).counts.item() for n in (256, 4096)]
+            [16, 16]
+        """
+        step = Reduce(block=1, method=method, keep=keep)
+        return cls(domain, **{"window": 16, "size_exponent": 0.0, "places": "rank", "reduce": (step,), **settings})
+
+    @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "ModelConfig":
         """From parsed JSON or TOML; an unknown key is an error that names the nearest one."""
         steps = [Reduce(**_known_keys(step, Reduce)) for step in values.get("reduce", ())]

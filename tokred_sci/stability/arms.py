@@ -38,19 +38,9 @@ class Recipe:
 
 
 def recipe_for(task: Task) -> Recipe:
-    """The recipe that all tasks share: windows first, then one merging step to 16 tokens, places by rank.
-
-    The size exponent is 0 (a merged token speaks once), see docs/stability.md for what it and other settings do.
-    """
-    model = ModelConfig(
-        task.domain,
-        task.tokenizer,
-        task.answer,
-        task.outputs,
-        window=16,
-        unit=task.spacing,
-        size_exponent=0.0,
-        places="rank",
+    """The recipe that all tasks share: `ModelConfig.stable` without its merging step, which each arm brings."""
+    model = ModelConfig.stable(
+        task.domain, tokenizer=task.tokenizer, head=task.answer, outputs=task.outputs, unit=task.spacing, reduce=()
     )
     return Recipe(model, TrainConfig(steps=800))
 
