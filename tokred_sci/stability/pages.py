@@ -107,27 +107,54 @@ def curves(task: Task, summaries: Sequence[Summary]) -> Figure:
     figure = Figure(figsize=(10.5, 4.4), layout="constrained", dpi=110)
     left, right = figure.subplots(1, 2)
     look = styles(summaries)
-    for place, summary in enumerate(summaries):
-        x = [multiple * task.length * 1.015 ** (place - len(summaries) / 2) for multiple in summary.multiples]
+    _draw_scores(left, task, summaries, look)
+    for summary, x in zip(summaries, _lengths(task, summaries), strict=True):
+        cost = [1e6 * seconds / at for seconds, at in zip(summary.seconds, x, strict=True)]
+        right.plot(x, cost, linewidth=1.3, **look[summary.arm])
+    right.set(title="cost of an element", ylabel=f"microseconds per {task.unit.removesuffix('s')}", ylim=(0, None))
+    _mark_lengths(right, task, summaries)
+    figure.legend(loc="outside lower center", ncols=6, fontsize=8)
+    return figure
+
+
+def overview(found: Mapping[str, tuple[Task, Sequence[Summary]]]) -> Figure:
+    """Score against length, one panel for each task; arms look alike in all of them."""
+    figure = Figure(figsize=(4.4 * len(found), 4.2), layout="constrained", dpi=110)
+    panels = figure.subplots(1, len(found), squeeze=False)[0]
+    look = styles(list({summary.arm: summary for _, summaries in found.values() for summary in summaries}.values()))
+    drawn = {}
+    for axes, (task, summaries) in zip(panels, found.values(), strict=True):
+        _draw_scores(axes, task, summaries, look)
+        axes.title.set_fontsize(10)
+        drawn |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(drawn.values(), drawn, loc="outside lower center", ncols=9, fontsize=8)
+    return figure
+
+
+def _draw_scores(axes: Any, task: Task, summaries: Sequence[Summary], look: Mapping[str, dict[str, Any]]) -> None:
+    for summary, x in zip(summaries, _lengths(task, summaries), strict=True):
         y = [at.estimate for at in summary.scores]
         error = [[at.estimate - at.low for at in summary.scores], [at.high - at.estimate for at in summary.scores]]
         style = look[summary.arm]
-        left.errorbar(x, y, yerr=error, capsize=2, elinewidth=0.7, linewidth=1.3, label=summary.arm, **style)
-        right.plot(
-            x, [1e6 * seconds / at for seconds, at in zip(summary.seconds, x, strict=True)], linewidth=1.3, **style
-        )
+        axes.errorbar(x, y, yerr=error, capsize=2, elinewidth=0.7, linewidth=1.3, label=summary.arm, **style)
     if task.classes and task.answer == "classify":
-        left.axhline(1 / len(task.classes), color="#BBBBBB", linewidth=1)
-    left.set(title=task.question, ylabel="score on unseen data", ylim=(None, 1.02))
-    right.set(title="cost of an element", ylabel=f"microseconds per {task.unit.removesuffix('s')}", ylim=(0, None))
-    for axes in (left, right):
-        axes.set_xscale("log", base=2)
-        ticks = [multiple * task.length for multiple in summaries[0].multiples]
-        axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks], fontsize=8)
-        axes.set_xlabel(f"{task.unit} per record (trained at {task.length:,})")
-        _bare(axes)
-    figure.legend(loc="outside lower center", ncols=6, fontsize=8)
-    return figure
+        axes.axhline(1 / len(task.classes), color="#BBBBBB", linewidth=1)
+    axes.set(title=task.question, ylabel="score on unseen data", ylim=(None, 1.02))
+    _mark_lengths(axes, task, summaries)
+
+
+def _lengths(task: Task, summaries: Sequence[Summary]) -> list[list[float]]:
+    """Where each arm's points are drawn: at its lengths, a little apart from those of the others."""
+    middle = len(summaries) / 2
+    return [[m * task.length * 1.015 ** (at - middle) for m in one.multiples] for at, one in enumerate(summaries)]
+
+
+def _mark_lengths(axes: Any, task: Task, summaries: Sequence[Summary]) -> None:
+    axes.set_xscale("log", base=2)
+    ticks = [multiple * task.length for multiple in summaries[0].multiples]
+    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks], fontsize=8)
+    axes.set_xlabel(f"{task.unit} per record (trained at {task.length:,})")
+    _bare(axes)
 
 
 def trade(summaries: Sequence[Summary]) -> Figure:
@@ -220,7 +247,7 @@ def verdict(summaries: Sequence[Summary]) -> str:
 def save(
     folder: str | Path, found: Mapping[str, tuple[Task, Sequence[Summary], Sequence[Mapping[str, Any]]]], command: str
 ) -> list[Path]:
-    """`results.json`, `table.md`, figures for each task and `report.html`, each whole or not at all.
+    """`results.json`, `table.md`, figures for each task (and one for all) and `report.html`, each whole or not at all.
 
     Args:
         folder: where to.
@@ -232,6 +259,10 @@ def save(
     page.text(f"Made by: {command}. Intervals: 95 %, bootstrap over seeds and test records.")
     files: dict[str, str | bytes] = {}
     text = []
+    if len(found) > 1:
+        together = overview({name: (task, summaries) for name, (task, summaries, _) in found.items()})
+        page.figure(together, "score against length, all tasks")
+        files["overview.png"] = report.png(together)
     for name, (task, summaries, cells) in found.items():
         stem = name.replace("/", "-")
         page.heading(f"{name}: {task.question}")
