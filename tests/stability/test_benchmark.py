@@ -184,11 +184,13 @@ def test_pages_hold_every_arm_and_every_number(task, tmp_path):
 def test_a_study_runs_tunes_and_tells_its_command(task, tmp_path, monkeypatch):
     monkeypatch.setitem(study.TASKS, "tiny", lambda: task)
     monkeypatch.setattr(study, "recipe_for", lambda task: replace(small(task), test=2))
-    one = study.Study(("tiny",), ("none", "links"), seeds=1, rates=(0.5, 1.0, 2.0), tune=True, steps=3)
+    one = study.Study(("tiny",), ("none", "links"), seeds=1, rates=(0.5, 1.0, 2.0), tune=True, steps=3, pool=5)
     found = study.run(one, tmp_path, bar)["tiny"]
     assert len(found.cells) == 2 * 3 and [summary.arm for summary in found.summaries] == ["none", "links"]
-    assert one.command == 'tokred stability tiny --arms "none,links" --seeds 1 --rates 0.5,1,2 --steps 3 --tune'
-    assert {cell["recipe"]["train"]["steps"] for cell in found.cells} == {3}
+    assert (
+        one.command == 'tokred stability tiny --arms "none,links" --seeds 1 --rates 0.5,1,2 --steps 3 --pool 5 --tune'
+    )
+    assert {(cell["recipe"]["train"]["steps"], cell["recipe"]["pool"]) for cell in found.cells} == {(3, 5)}
     assert study.choose_arms("all") == tuple(ARMS)
 
 

@@ -91,6 +91,7 @@ def stability(
     ),
     quick: Annotated[bool, typer.Option("--quick", help="Under 3 minutes; numbers say little.")] = False,
     steps: Annotated[int | None, typer.Option(help="Of training, for every arm.", min=1, show_default="800")] = None,
+    pool: Annotated[int | None, typer.Option(help="Records to train on.", min=1, show_default="3072")] = None,
     as_json: Json = False,
 ) -> None:
     """Train arms on short records, measure them at up to 16 times the length; called again, it goes on."""
@@ -113,6 +114,7 @@ def stability(
         tune,
         quick,
         steps,
+        pool,
     )
     found = study.run(chosen, out, bar)
     files = study.save(chosen, found, out)

@@ -31,6 +31,7 @@ class Study:
             training length, on a seed of its own.
         quick: a tenth of the work.
         steps: of training, for every arm; None = the recipe's.
+        pool: records to train on, for every arm; None = the recipe's.
     """
 
     tasks: tuple[str, ...]
@@ -40,13 +41,14 @@ class Study:
     tune: bool = False
     quick: bool = False
     steps: int | None = None
+    pool: int | None = None
 
     @property
     def command(self) -> str:
         """That repeats it."""
         words = ["tokred stability", *self.tasks, f'--arms "{",".join(self.arms)}"', f"--seeds {self.seeds}"]
         words += [f"--rates {','.join(f'{rate:g}' for rate in self.rates)}"] if self.rates != (1.0,) else []
-        words += [f"--steps {self.steps}"] if self.steps else []
+        words += [f"--{name} {value}" for name, value in (("steps", self.steps), ("pool", self.pool)) if value]
         return " ".join([*words, *(["--tune"] if self.tune else []), *(["--quick"] if self.quick else [])])
 
 
@@ -97,7 +99,8 @@ def _run_task(study: Study, name: str, folder: Path, bar: Bar) -> Found:
     task = TASKS[name]()
     recipe, chosen = recipe_for(task), dict.fromkeys(study.arms, 1.0)
     recipe = recipe.quick() if study.quick else recipe
-    recipe = replace(recipe, train=replace(recipe.train, steps=study.steps)) if study.steps else recipe
+    train = replace(recipe.train, steps=study.steps or recipe.train.steps)
+    recipe = replace(recipe, train=train, pool=study.pool or recipe.pool)
     if study.tune:
         trials = [Cell(name, arm, TUNING, rate) for arm in study.arms for rate in TRIED]
         chosen |= benchmark.tuned(benchmark.run(trials, task, recipe, folder / "tuning", bar, (1,)))
