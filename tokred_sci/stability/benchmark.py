@@ -149,7 +149,22 @@ def read_cell(path: Path) -> dict[str, Any] | None:
 
 def run_cell(cell: Cell, material: Material, multiples: tuple[int, ...]) -> dict[str, Any]:
     """Train one model and measure it at every length."""
-    arm, recipe, task = find_arm(cell.arm), material.recipe, material.task
+    arm, task = find_arm(cell.arm), material.task
+    model, told = train_cell(cell, material)
+    return {
+        **made_of(cell, task, material.recipe, multiples),
+        "kind": arm.kind,
+        **told,
+        "lengths": [
+            {"multiple": m} | examine(model, task, material.test(arm, m))
+            for m in material.bar(multiples, f"measure {cell.arm}")
+        ],
+    }
+
+
+def train_cell(cell: Cell, material: Material) -> tuple[Model, dict[str, Any]]:
+    """The model of one arm, seed and learning rate, trained, and what is told of its training."""
+    arm, recipe = find_arm(cell.arm), material.recipe
     entries = material.training(arm)
     seeded = replace(
         recipe,
@@ -159,24 +174,18 @@ def run_cell(cell: Cell, material: Material, multiples: tuple[int, ...]) -> dict
     model_config, train_config = arm.build(seeded, int(entries[0].tokens.counts[0]))
     model = Model(model_config)
     loader = TokenLoader(MemoryStore(entries), train_config.batch, True, bucket=len(arm.lengths) > 1, seed=cell.seed)
-    start = time.perf_counter()
+    loss, start = objective(material.task).loss, time.perf_counter()
     try:
-        history = fit(model, objective(task).loss, loader, train_config, progress=False, device=torch.device("cpu"))
+        history = fit(model, loss, loader, train_config, progress=False, device=torch.device("cpu"))
         losses, skipped, failed = history.losses, history.skipped, None
     except InputError as error:  # training that does not recover is a result
         losses, skipped, failed = [], 0, str(error)
     seconds = time.perf_counter() - start
-    return {
-        **made_of(cell, task, recipe, multiples),
-        "kind": arm.kind,
+    return model.eval(), {
         "config": asdict(model_config),
         "parameters": sum(p.numel() for p in model.parameters()),
         "training": told_of(losses) | {"seconds": seconds, "skipped": skipped, "failed": failed},
         "threads": torch.get_num_threads(),
-        "lengths": [
-            {"multiple": m} | examine(model, task, material.test(arm, m))
-            for m in material.bar(multiples, f"measure {cell.arm}")
-        ],
     }
 
 
