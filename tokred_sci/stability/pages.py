@@ -122,12 +122,12 @@ def overview(found: Mapping[str, tuple[Task, Sequence[Summary]]]) -> Figure:
     figure = Figure(figsize=(4.4 * len(found), 4.2), layout="constrained", dpi=110)
     panels = figure.subplots(1, len(found), squeeze=False)[0]
     look = styles(list({summary.arm: summary for _, summaries in found.values() for summary in summaries}.values()))
-    drawn = {}
+    drawn: dict[str, Any] = {}
     for axes, (task, summaries) in zip(panels, found.values(), strict=True):
         _draw_scores(axes, task, summaries, look)
         axes.title.set_fontsize(10)
         drawn |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(drawn.values(), drawn, loc="outside lower center", ncols=9, fontsize=8)
+    figure.legend(list(drawn.values()), list(drawn), loc="outside lower center", ncols=9, fontsize=8)
     return figure
 
 
