@@ -16,7 +16,7 @@ from tokred_sci.stability import study
 from tokred_sci.stability.analysis import sensitivity, summarise, winners
 from tokred_sci.stability.arms import ARMS, Recipe, coarsened, find_arm, recipe_for
 from tokred_sci.stability.benchmark import TUNING, Cell, run, score_records, tuned
-from tokred_sci.stability.pages import as_markdown, as_text, save, table, verdict
+from tokred_sci.stability.pages import as_markdown, as_text, overview, save, table, verdict
 from tokred_sci.stability.tasks import TASKS
 from tokred_sci.training.config import TrainConfig
 
@@ -174,6 +174,12 @@ def test_pages_hold_every_arm_and_every_number(task, tmp_path):
     files = save(tmp_path, {"t": (task, summaries, cells)}, "a command")
     assert {path.name for path in files} >= {"results.json", "table.md", "report.html", "t-curves.png", "t-rates.png"}
     assert all(path.stat().st_size > 0 for path in files)
+    assert tmp_path / "overview.png" not in files  # of one task
+    both = {"t": (task, summaries, cells), "u": (task, summaries[:1], cells)}
+    assert tmp_path / "both" / "overview.png" in save(tmp_path / "both", both, "a command")
+    drawn = overview({name: (task, some) for name, (_, some, _) in both.items()})
+    assert [len(axes.containers) for axes in drawn.axes] == [2, 1]
+    assert [text.get_text() for text in drawn.legends[0].texts] == ["none", "links"]
     read = json.loads((tmp_path / "results.json").read_text())
     assert [arm["arm"] for arm in read["tasks"]["t"]] == ["none", "links"] and read["command"] == "a command"
     head, rows = table(summaries)
