@@ -152,6 +152,7 @@ ARMS: dict[str, Arm] = {
         "density", "and each group speaks as its loudest token", "cover", model={"combine": "loudest"}
     ),
     "medoids": Arm("density", "centres of clusters", "medoids"),
+    "cover qk-norm": Arm("variant", "queries and keys of one norm", "cover", model={"qk_norm": True}),
     "cover max": Arm("variant", "the strongest token answers", "cover", model={"pool": "max"}),
     "peaks tau=1": Arm(
         "variant", "a merged token weighs as much as all it holds", "peaks", model={"size_exponent": 1.0}

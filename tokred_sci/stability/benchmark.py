@@ -4,6 +4,7 @@ One trained model is one file, so a run that was stopped goes on, and several ma
 """
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -253,10 +254,13 @@ def score_records(outputs: Tensor, truth: Tensor) -> Tensor:
 
 
 def tuned(cells: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    """For each arm the rate whose score at the training length is best on the tuning seed; 1.0 where none was tried."""
+    """For each arm the rate whose loss at the training length is least on the tuning seed.
+
+    The loss, not the score: several rates answer every record of the training length rightly, and would tie.
+    """
     best: dict[str, tuple[float, float]] = {}
     for cell in cells:
-        score = float(np.mean(cell["lengths"][0]["scores"]))
-        if cell["seed"] == TUNING and score > best.get(cell["arm"], (-1.0, 0.0))[0]:
-            best[cell["arm"]] = (score, cell["rate"])
+        loss = cell["lengths"][0]["loss"]
+        if cell["seed"] == TUNING and loss < best.get(cell["arm"], (math.inf, 0.0))[0]:
+            best[cell["arm"]] = (loss, cell["rate"])
     return {arm: rate for arm, (_, rate) in best.items()}

@@ -27,7 +27,7 @@ class Study:
         arms: names out of `arms.ARMS`.
         seeds: models of each arm.
         rates: factors of the learning rate; more than one show how sensitive to it an arm is.
-        tune: choose each arm's rate out of half, once and twice the recipe's, by the score of unseen records of the
+        tune: choose each arm's rate out of half, once and twice the recipe's, by the loss of unseen records of the
             training length, on a seed of its own.
         quick: a tenth of the work.
         steps: of training, for every arm; None = the recipe's.
