@@ -147,15 +147,18 @@ HALF, ALL = [1.0, 0.0] * 20, [1.0] * 40
 
 
 def test_summary_of_cells_known_by_hand():
-    cells = [told("none", seed, [ALL, HALF]) for seed in range(3)]
-    cells += [told("cover", seed, [ALL, ALL]) for seed in range(3)] + [told("cover", TUNING, [HALF, HALF])]
+    cells = [told("none", seed, [ALL, HALF]) for seed in range(5)]
+    cells += [told("cover", seed, [ALL, ALL]) for seed in range(5)] + [told("cover", TUNING, [HALF, HALF])]
     none, cover = summarise(cells)
     assert [at.estimate for at in none.scores] == [1.0, 0.5] and none.kept.estimate == 0.5 and none.slope == -0.5
-    assert cover.seeds == 3 and cover.lead.estimate == 0.5 and cover.kept == (1.0, 1.0, 1.0)
+    assert cover.seeds == 5 and cover.break_even == 1.0 and cover.lead.estimate == 0.5 and cover.kept == (1.0, 1.0, 1.0)
     assert none.effective == 1 and cover.effective == 2 and none.lead is None
     assert winners([none, cover]) == ["cover"] and "cover" in verdict([none, cover])
-    rival = summarise([told("fit max", seed, [ALL, ALL]) for seed in range(3)])
+    rival = summarise([told("fit max", seed, [ALL, ALL]) for seed in range(5)])
     assert winners([none, cover, *rival]) == [] and verdict([none, *rival]).startswith("No way")
+    assert "cover is ahead of the next, none, by 0.500 [" in verdict([none, cover])
+    few = summarise([cell for cell in cells if cell["seed"] < 4])
+    assert winners(few) == [] and verdict(few).startswith("No verdict")
 
 
 def test_rates_are_chosen_on_the_tuning_seed_and_their_loss_is_compared():
@@ -190,21 +193,36 @@ def test_pages_hold_every_arm_and_every_number(task, tmp_path):
 def test_a_study_runs_tunes_and_tells_its_command(task, tmp_path, monkeypatch):
     monkeypatch.setitem(study.TASKS, "tiny", lambda: task)
     monkeypatch.setattr(study, "recipe_for", lambda task: replace(small(task), test=2))
-    one = study.Study(("tiny",), ("none", "links"), seeds=1, rates=(0.5, 1.0, 2.0), tune=True, steps=3, pool=5)
+    one = study.Study(
+        ("tiny",), ("none", "links"), seeds=1, rates=(0.5, 1.0, 2.0), tune=True, steps=3, pool=5, multiples=(1, 3)
+    )
     found = study.run(one, tmp_path, bar)["tiny"]
     assert len(found.cells) == 2 * 3 and [summary.arm for summary in found.summaries] == ["none", "links"]
-    assert (
-        one.command == 'tokred stability tiny --arms "none,links" --seeds 1 --rates 0.5,1,2 --steps 3 --pool 5 --tune'
-    )
+    settings = "--seeds 1 --rates 0.5,1,2 --steps 3 --pool 5 --lengths 1,3 --tune"
+    assert one.command == f'tokred stability tiny --arms "none,links" {settings}'
+    assert found.summaries[0].multiples == (1, 3)
+    results = json.loads(study.save(one, {"tiny": found}, tmp_path)[-3].read_text(), parse_constant=pytest.fail)
+    assert len(results["learning_rates"]["tiny"]["links"]["losses"]) == 3
     assert {(cell["recipe"]["train"]["steps"], cell["recipe"]["pool"]) for cell in found.cells} == {(3, 5)}
     assert study.choose_arms("all") == tuple(ARMS)
+
+
+def test_rates_and_lengths_that_are_none_are_refused():
+    with pytest.raises(InputError, match="rise from 1"):
+        study.Study(("tiny",), ("none",), multiples=(2, 4))
+    with pytest.raises(InputError, match="above 0"):
+        study.Study(("tiny",), ("none",), rates=(0.0, 1.0))
+    for setting in (["--rates", "fast"], ["--lengths", "1.5"]):
+        command = [sys.executable, "-c", "from tokred_sci.cli import main; main()", "stability", *setting]
+        wrong = subprocess.run(command, capture_output=True, text=True)
+        assert wrong.returncode == 1 and "between commas" in wrong.stderr
 
 
 def test_the_command_runs_goes_on_and_tells_json(tmp_path):
     command = [sys.executable, "-c", "from tokred_sci.cli import main; main()", "stability", "series/exercise"]
     command += ["--quick", "--arms", "none,links", "--out", str(tmp_path), "--json"]
     first, again = (subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(2))
-    told = json.loads(first.stdout)
+    told = json.loads(first.stdout, parse_constant=pytest.fail)  # no NaN: JSON has none
     assert told == json.loads(again.stdout)  # the second time nothing is trained, and all is the same
     assert [arm["arm"] for arm in told["tasks"]["series/exercise"]] == ["none", "links"]
     assert all(Path(file).stat().st_size for file in told["files"]) and (tmp_path / "report.html").exists()

@@ -9,6 +9,7 @@ from tokred_sci.experiment import Model, ModelConfig, Reduce
 from tokred_sci.stability.lengths import (
     agreement,
     answers_at_budgets,
+    break_even,
     effective_length,
     largest_change,
     look_back_curve,
@@ -23,6 +24,13 @@ def test_slope_of_a_line_in_octaves():
     assert slope_per_octave([1, 4], [0.5, 0.5]) == 0
     with pytest.raises(InputError, match="two or more"):
         slope_per_octave([1], [1.0])
+
+
+def test_break_even_is_where_the_ratio_of_times_falls_to_1_for_good():
+    assert break_even([1, 2, 4], [1.0, 1.0, 1.0], [1.0, 2.0, 4.0]) == 1.0
+    assert break_even([1, 2, 4], [2.0, 2.0, 9.0], [1.0, 2.0, 4.0]) is None
+    assert break_even([1, 4, 16], [2.0, 1.0, 8.0], [1.0, 2.0, 8.0]) == pytest.approx(2.0)
+    assert break_even([1, 2, 4], [0.5, 4.0, 2.0], [1.0, 2.0, 4.0]) == pytest.approx(2**1.5)  # a dip does not count
 
 
 def test_effective_length_stops_at_the_first_fall():

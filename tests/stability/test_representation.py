@@ -11,6 +11,7 @@ from tokred_sci.reduction.merge import to_source
 from tokred_sci.stability import representation
 from tokred_sci.stability.attention import attention_entropy, max_attention, sink_rate
 from tokred_sci.stability.representation import (
+    LayerAttention,
     attentions,
     effective_rank,
     high_frequency_share,
@@ -98,9 +99,9 @@ def test_states_that_are_zero_have_no_rank(measure):
 
 @pytest.mark.parametrize("tau", [0.0, 1.0])
 @pytest.mark.parametrize("window", [None, 3])
-@pytest.mark.parametrize("qk_norm", [False, True])
-def test_recomputed_attention_gives_what_the_layer_gave(tau, window, qk_norm):
-    model = build(size_exponent=tau, window=window, qk_norm=qk_norm)
+@pytest.mark.parametrize("model", [{}, {"qk_norm": True}, {"log_scale": 8}])
+def test_recomputed_attention_gives_what_the_layer_gave(tau, window, model):
+    model = build(size_exponent=tau, window=window, **model)
     tokens = batch(model)
     outputs = []
     for block in model.encoder.blocks:
@@ -118,6 +119,14 @@ def test_recomputed_attention_gives_what_the_layer_gave(tau, window, qk_norm):
         assert not (weights * (~real[:, None, None, :] & real[:, None, :, None])).any()
 
 
+@pytest.mark.parametrize("tokens", [20, 200])
+@pytest.mark.parametrize("window", [None, 3])
+def test_even_attention_has_the_whole_share_of_what_a_query_sees(window, tokens):
+    zeros = torch.zeros(1, 2, tokens, 4)
+    layer = LayerAttention(zeros, zeros, torch.zeros(1, tokens), torch.ones(1, tokens, dtype=torch.bool), window)
+    assert torch.allclose(measure_attention(layer).entropy_share, torch.ones(1, 2, dtype=torch.float64))
+
+
 @pytest.mark.parametrize("window", [None, 3])
 def test_blocks_of_queries_change_nothing(window, monkeypatch):
     model = build(window=window)
@@ -129,7 +138,9 @@ def test_blocks_of_queries_change_nothing(window, monkeypatch):
         measured = measure_attention(layer)
         assert torch.allclose(layer.weights(), weights, atol=1e-12)
         assert torch.allclose(measured.entropy, attention_entropy(weights, layer.mask), atol=1e-12)
-        assert torch.allclose(measured.entropy_share, attention_entropy(weights, layer.mask, share=True), atol=1e-12)
+        if layer.window is None:
+            share = attention_entropy(weights, layer.mask, share=True)
+            assert torch.allclose(measured.entropy_share, share, atol=1e-12)
         assert torch.allclose(measured.largest, max_attention(weights, layer.mask), atol=1e-12)
         assert torch.allclose(measured.sinks, sink_rate(weights, layer.mask), atol=1e-12)
 

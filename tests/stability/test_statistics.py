@@ -79,6 +79,13 @@ def test_one_record_per_seed_is_the_plain_bootstrap():
     assert [nested.low, nested.high] == pytest.approx([plain.low, plain.high], abs=0.01)
 
 
+def test_one_seed_has_the_spread_of_its_records():
+    right = [1.0] * 68 + [0.0] * 60
+    found, half = hierarchical_interval([right]), 1.96 * (68 * 60 / 128**3) ** 0.5
+    assert [found.low, found.high] == pytest.approx([68 / 128 - half, 68 / 128 + half], abs=0.01)
+    assert retained_share([right], [[1.0] * 128]).low == pytest.approx(found.low, abs=0.01)
+
+
 def test_both_levels_of_a_hierarchy_widen_the_interval():
     generator = np.random.default_rng(0)
     seeds = generator.normal(size=(40, 1))
@@ -133,7 +140,8 @@ def test_the_verdict_needs_intervals_that_do_not_meet():
         (lambda: interval([1.0, 2.0], level=95), "'level'"),
         (lambda: interval([1.0, 2.0], method="basic"), "'method'"),
         (lambda: paired_difference({0: 1.0, 1: 2.0}, {0: 1.0, 2: 2.0}), "same seeds"),
-        (lambda: hierarchical_interval([[1.0, 0.0]]), "more seeds"),
+        (lambda: hierarchical_interval([[1.0]]), "more seeds"),
+        (lambda: hierarchical_interval([]), "more seeds"),
         (lambda: hierarchical_interval([[1.0], []]), "finite numbers"),
         (lambda: retained_share([0.5, 0.5], [0.5]), "as many seeds"),
         (lambda: retained_share([0.5, 0.5], [0.9, 0.25], chance=0.25), "above chance"),

@@ -4,12 +4,14 @@ import sys
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from tokred_sci.cli.say import Json, tell
 from tokred_sci.errors import InputError
+
+Number = TypeVar("Number", int, float)
 
 PANEL = "Training"
 
@@ -92,6 +94,7 @@ def stability(
     quick: Annotated[bool, typer.Option("--quick", help="Under 3 minutes; numbers say little.")] = False,
     steps: Annotated[int | None, typer.Option(help="Of training, for every arm.", min=1, show_default="800")] = None,
     pool: Annotated[int | None, typer.Option(help="Records to train on.", min=1, show_default="3072")] = None,
+    lengths: Annotated[str, typer.Option(help="Of test records, in training lengths, between commas.")] = "1,2,4,8,16",
     as_json: Json = False,
 ) -> None:
     """Train arms on short records, measure them at up to 16 times the length; called again, it goes on."""
@@ -110,11 +113,12 @@ def stability(
         study.choose_tasks(tasks, quick),
         study.choose_arms(arms, quick),
         1 if quick else seeds,
-        tuple(float(rate) for rate in rates.split(",")),
+        _numbers(rates, float, "--rates"),
         tune,
         quick,
         steps,
         pool,
+        _numbers(lengths, int, "--lengths"),
     )
     found = study.run(chosen, out, bar)
     files = study.save(chosen, found, out)
@@ -147,6 +151,13 @@ def demo(
             f"Could not write to {out} ({error}): the tables above stand; free space and run again."
         ) from error
     typer.echo(f"\nWrote {out / 'results.json'}, {out / 'lengths.png'}, {out / 'tokens.png'}, {out / 'report.html'}.")
+
+
+def _numbers(text: str, kind: type[Number], name: str) -> tuple[Number, ...]:
+    try:
+        return tuple(kind(word) for word in text.split(","))
+    except ValueError:
+        raise InputError(f"Expected '{name}' as numbers between commas (got {text!r}).") from None
 
 
 def _scores(told: Mapping[str, Any]) -> str:

@@ -61,7 +61,7 @@ class Attention(nn.Module):
         cos, sin = (turn[:, 0] for turn in rotary(places, self.out.in_features // self.heads, x.dtype))
         bias = size_bias(sizes, self.size_exponent, x.dtype)
         if self.window is None:
-            return self._attend(x, cos, sin, bias, self._scale(sizes, x.dtype))
+            return self._attend(x, cos, sin, bias, self.scale(sizes, x.dtype))
         y, keys = in_pieces(self._attend, x, cos, sin, bias, halo=self.window)
         return y, keys
 
@@ -80,7 +80,8 @@ class Attention(nn.Module):
             y = windowed(q, k, v, bias, self.window)
         return self.out(y.transpose(1, 2).flatten(2)), keys
 
-    def _scale(self, sizes: Tensor, dtype: torch.dtype) -> Tensor | None:
+    def scale(self, sizes: Float[Tensor, "B N"], dtype: torch.dtype) -> Float[Tensor, "B 1 1 1"] | None:
+        """What the logits of each record are multiplied by where attention sees all of it; None = nothing."""
         if self.log_scale is None:
             return None
         real = (sizes > 0).sum(1).clamp(min=1).to(dtype)

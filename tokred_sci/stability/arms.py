@@ -90,9 +90,8 @@ class Arm:
             changes["places"] = float(tokens)
         if changes.get("log_scale") == "tokens":
             changes["log_scale"] = tokens
-        train: dict[str, Any] = dict(self.train)
-        if train.get("length_warm_up") == "half":
-            train["length_warm_up"] = recipe.train.steps // 2
+        half = recipe.train.steps // 2
+        train: dict[str, Any] = {name: half if value == "half" else value for name, value in self.train.items()}
         return replace(model, **changes), replace(recipe.train, **train)
 
 
@@ -121,6 +120,10 @@ ARMS: dict[str, Arm] = {
     "fit max": Arm("rival", "and the strongest token answers", model={"places": "tokens", "pool": "max"}),
     "fit attention": Arm("rival", "and a learned choice answers", model={"places": "tokens", "pool": "attention"}),
     "fit log-n": Arm("rival", "and logits grow with log(length)", model={"places": "tokens", "log_scale": "tokens"}),
+    "fit log-n max": Arm(
+        "rival", "all three together", model={"places": "tokens", "log_scale": "tokens", "pool": "max"}
+    ),
+    "fit qk-norm": Arm("rival", "and queries and keys of one norm", model={"places": "tokens", "qk_norm": True}),
     "fit lengths": Arm(
         "rival", "and trained on 1, 2 and 4 times the length", model={"places": "tokens"}, lengths=(1, 2, 4)
     ),
@@ -152,6 +155,8 @@ ARMS: dict[str, Arm] = {
         "density", "and each group speaks as its loudest token", "cover", model={"combine": "loudest"}
     ),
     "medoids": Arm("density", "centres of clusters", "medoids"),
+    "none slow": Arm("rival", "the learning rate grows for half of the steps", train={"warm_up": "half"}),
+    "cover slow": Arm("variant", "the same, with merging", "cover", train={"warm_up": "half"}),
     "cover qk-norm": Arm("variant", "queries and keys of one norm", "cover", model={"qk_norm": True}),
     "cover max": Arm("variant", "the strongest token answers", "cover", model={"pool": "max"}),
     "peaks tau=1": Arm(

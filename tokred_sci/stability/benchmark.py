@@ -65,14 +65,17 @@ class Material:
         return [entry for multiple in arm.lengths for entry in self._draw(arm, multiple, share, False)]
 
     def test(self, arm: Arm, multiple: int) -> list[Entry]:
-        """Records of one length that no arm has seen."""
+        """Records of one length that no arm has seen; on the tuning seed new ones of the training part."""
+        if self.seed == TUNING:
+            return self._draw(arm, multiple, self.recipe.test, False, TUNING + 1)
         return self._draw(arm, multiple, self.recipe.test, True)
 
-    def _draw(self, arm: Arm, multiple: int, count: int, test: bool) -> list[Entry]:
-        key = (arm.coarse, multiple, count, test)
+    def _draw(self, arm: Arm, multiple: int, count: int, test: bool, seed: int | None = None) -> list[Entry]:
+        seed = self.seed if seed is None else seed
+        key = (arm.coarse, multiple, count, test, seed)
         if key not in self.held:
             tokenize = Model(coarsened(self.recipe.model, arm.coarse)).tokenize
-            drawn = self.task.draw(count, self.seed, test, multiple)
+            drawn = self.task.draw(count, seed, test, multiple)
             what = f"tokenize {'test' if test else 'training'} records, {multiple}x"
             self.held[key] = [
                 _entry(self.task, tokenize(drawn.records[i]), drawn.labels[i]) for i in self.bar(range(count), what)
@@ -198,13 +201,13 @@ def told_of(losses: list[float]) -> dict[str, Any]:
         "first_loss": float(np.mean(losses[:5])),
         "final_loss": float(np.mean(losses[-20:])),
         "spike_score": spike_score(losses) if len(losses) > 64 else None,  # it needs half a window to look back on
-        "loss_ratio": float(np.max(loss_ratio(losses))),
+        "loss_ratio": float(np.max(loss_ratio(np.maximum(losses, 1e-12)))),  # a loss of 0 is one, in float32
     }
 
 
 @torch.no_grad()
 def examine(model: Model, task: Task, entries: list[Entry], batch: int = 8) -> dict[str, Any]:
-    """Scores of every record, mean loss, tokens per layer, cost, and what became of attention and states."""
+    """Scores of every record, mean loss, tokens per layer, cost; of the first batch attention and states."""
     model.eval()
     watched = reset_peak()
     scores: list[float] = []
@@ -227,7 +230,7 @@ def examine(model: Model, task: Task, entries: list[Entry], batch: int = 8) -> d
         "seconds": cost.seconds,
         "flops": cost.flops,
         "peak_mb": memory,
-        "layers": [layer._asdict() for layer in measure_layers(model, first, most=256)],
+        "layers": [layer._asdict() for layer in measure_layers(model, parts[0].tokens, most=256)],
     }
 
 

@@ -93,6 +93,32 @@ def effective_length(multiples: Sequence[int], scores: Sequence[float], share: f
     return longest
 
 
+def break_even(multiples: Sequence[float], seconds: Sequence[float], reference: Sequence[float]) -> float | None:
+    """Shortest length from which on something is no slower than the reference, up to the longest; None if it is slower.
+
+    Between two lengths the ratio of times is taken for a straight line in logarithms.
+
+    Args:
+        multiples: lengths, rising.
+        seconds: at each.
+        reference: seconds of what it is compared with, at each.
+
+    Example:
+        >>> break_even([1, 2, 4, 8], [4.0, 4.0, 4.0, 4.0], [1.0, 2.0, 4.0, 8.0])
+        4.0
+        >>> round(break_even([1, 4], [2.0, 2.0], [1.0, 4.0]), 3)
+        2.0
+    """
+    ratios = [math.log(a / b) for a, b in zip(seconds, reference, strict=True)]
+    if ratios[-1] > 0:
+        return None
+    last = max((place for place, ratio in enumerate(ratios) if ratio > 0), default=-1)
+    if last < 0:
+        return float(multiples[0])
+    before, after = math.log(multiples[last]), math.log(multiples[last + 1])
+    return math.exp(before + (after - before) * ratios[last] / (ratios[last] - ratios[last + 1]))
+
+
 def look_back_curve(
     answer: Callable[[list[Any]], Any],
     records: Sequence[Any],

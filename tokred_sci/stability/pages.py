@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from itertools import cycle
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from matplotlib.figure import Figure
 
 from tokred_sci import report
 from tokred_sci.plotting.colours import COLOURS, MARKERS
-from tokred_sci.stability.analysis import Summary, sensitivity, winners
+from tokred_sci.stability.analysis import ENOUGH, Summary, sensitivity, winners
 from tokred_sci.stability.tasks import Task
 
 HEADER = ["arm", "kind", "seeds"]
@@ -30,7 +31,8 @@ def table(summaries: Sequence[Summary]) -> tuple[list[str], list[list[str]]]:
     """Header and rows: scores with intervals at every length, what was kept, and cost at the longest."""
     longest = summaries[0].multiples[-1]
     head = [*HEADER, *(f"{m}x" for m in summaries[0].multiples), f"kept at {longest}x", f"above none at {longest}x"]
-    head += [f"tokens at {longest}x", f"ms at {longest}x", f"GFLOPs at {longest}x", "training s"]
+    head += [f"tokens at {longest}x", f"ms at {longest}x", "no slower than none from", f"GFLOPs at {longest}x"]
+    head += ["training s"]
     return head, [_row(summary) for summary in summaries]
 
 
@@ -48,6 +50,7 @@ def _row(summary: Summary) -> list[str]:
         else f"{summary.lead.estimate:+.3f} [{summary.lead.low:+.3f}, {summary.lead.high:+.3f}]",
         " > ".join(map(str, dict.fromkeys(summary.tokens))),
         f"{1000 * summary.seconds[-1]:.1f}",
+        "" if summary.break_even is None or summary.arm == "none" else f"{summary.break_even:.1f}x",
         f"{summary.flops[-1] / 1e9:.2f}",
         f"{summary.training['seconds']:.0f}",
     ]
@@ -196,7 +199,7 @@ def inside(summaries: Sequence[Summary]) -> Figure:
 
 def rates(cells: Sequence[Mapping[str, Any]]) -> Figure | None:
     """Loss at the longest length against the learning rate; None where no arm ran at three or more rates."""
-    found = {arm: told for arm in dict.fromkeys(cell["arm"] for cell in cells) if (told := sensitivity(cells, arm))}
+    found = _sensitive(cells)
     if not found:
         return None
     figure = Figure(figsize=(7, 4.2), layout="constrained", dpi=110)
@@ -229,19 +232,26 @@ def _name_points(axes: Any, summaries: Sequence[Summary], line: float = 10.0) ->
 
 
 def verdict(summaries: Sequence[Summary]) -> str:
-    """In a sentence, whether the goal was met here."""
+    """In a sentence or two, whether the goal was met here."""
     found, longest = winners(summaries), summaries[0].multiples[-1]
     least, most = min(summary.seeds for summary in summaries), max(summary.seeds for summary in summaries)
     seeds = f"{least}" if least == most else f"{least} to {most}"
-    if found:
+    if least < ENOUGH:
+        return f"No verdict: of some arm there are {least} seeds, and {ENOUGH} are needed."
+    if not found:
         return (
-            f"At {longest} times the training length at least 95 % of its score is kept by {', '.join(found)}, with an "
-            f"interval above those of no reduction, of every rival and of every control here ({seeds} seeds)."
+            f"No way of merging keeps 95 % of its score at {longest} times the training length with an interval above "
+            f"those of no reduction, of every rival and of every control here ({seeds} seeds)."
         )
-    return (
-        f"No way of merging keeps 95 % of its score at {longest} times the training length with an interval above "
-        f"those of no reduction, of every rival and of every control here ({seeds} seeds)."
-    )
+    told = [
+        f"At {longest} times the training length at least 95 % of its score is kept by {', '.join(found)}, with an "
+        f"interval above those of no reduction, of every rival and of every control here ({seeds} seeds)."
+    ]
+    for summary in summaries:
+        if summary.arm in found and summary.leads:
+            nearest, lead = min(summary.leads.items(), key=lambda item: item[1].estimate)
+            told.append(f"On the same records {summary.arm} is ahead of the next, {nearest}, by {lead}.")
+    return " ".join(told)
 
 
 def save(
@@ -276,7 +286,9 @@ def save(
         page.table(*table(summaries))
         text.append(f"## {name}\n\n{verdict(summaries)}\n\n{as_markdown(summaries)}")
     told = {name: [plain(summary) for summary in summaries] for name, (_, summaries, _) in found.items()}
-    files["results.json"] = json.dumps({"command": command, "tasks": told}, indent=1) + "\n"
+    tried = {name: sensitivities(cells) for name, (_, _, cells) in found.items()}
+    results = {"command": command, "tasks": told, "learning_rates": tried}
+    files["results.json"] = json.dumps(results, indent=1, allow_nan=False) + "\n"
     files["table.md"] = "\n".join(text)
     files["report.html"] = page.html()
     for name, content in files.items():
@@ -289,5 +301,17 @@ def plain(summary: Summary) -> dict[str, Any]:
     told = {name: getattr(summary, name) for name in summary.__dataclass_fields__}
     told["scores"] = [at._asdict() for at in summary.scores]
     told["kept"] = summary.kept._asdict() if summary.kept else None
-    told["lead"] = summary.lead._asdict() if summary.lead else None
+    told["leads"] = {arm: lead._asdict() for arm, lead in summary.leads.items()}
     return told
+
+
+def sensitivities(cells: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """For each arm that ran at three or more learning rates these, its losses (None: failed) and the sensitivity."""
+    return {
+        arm: {"rates": tried, "losses": [loss if isfinite(loss) else None for loss in losses], "sensitivity": value}
+        for arm, (tried, losses, value) in _sensitive(cells).items()
+    }
+
+
+def _sensitive(cells: Sequence[Mapping[str, Any]]) -> dict[str, tuple[list[float], list[float], float]]:
+    return {arm: told for arm in dict.fromkeys(cell["arm"] for cell in cells) if (told := sensitivity(cells, arm))}

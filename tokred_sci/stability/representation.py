@@ -119,6 +119,8 @@ def _attention_of(module: Any, x: Tensor, places: Tensor, sizes: Tensor) -> Laye
     q, k, _ = module.qkv(x).unflatten(-1, (3, module.heads, -1)).permute(2, 0, 3, 1, 4)
     cos, sin = rotary(places, q.shape[-1], x.dtype)
     q, k = rotate(module.norm_q(q), cos, sin), rotate(module.norm_k(k), cos, sin)
+    if module.window is None and (scale := module.scale(sizes, x.dtype)) is not None:
+        q = q * scale
     return LayerAttention(q, k, size_bias(sizes, module.size_exponent, x.dtype), sizes > 0, module.window)
 
 
@@ -127,7 +129,7 @@ class AttentionMeasures(NamedTuple):
 
     Attributes:
         entropy: mean over queries of -sum A log A, in nats.
-        entropy_share: the same over log of the number of tokens: 1 = even attention.
+        entropy_share: the same, each over log of the number of tokens that the query sees: 1 = even attention.
         largest: mean over queries of the largest weight.
         max_logit: largest q k / sqrt(K), before the size bias.
         sinks: share of heads with a sink, (B,).
@@ -143,29 +145,30 @@ class AttentionMeasures(NamedTuple):
 def measure_attention(layer: LayerAttention, threshold: float = SINK) -> AttentionMeasures:
     """Entropy, largest weight, largest logit and sinks of a layer, by blocks of queries: memory stays bounded.
 
-    Law: the numbers of `attention_entropy`, `max_attention` and `sink_rate` of its `weights()`. Only real tokens count,
-    as queries and as keys.
+    Law: the numbers of `attention_entropy`, `max_attention` and `sink_rate` of its `weights()`; within windows a share
+    is one of what a window can hold. Only real tokens count, as queries and as keys.
 
     Reference: for entropy and logits: Stabilizing Transformer Training by Preventing Attention Entropy Collapse
     (Zhai et al., 2023), https://arxiv.org/abs/2303.06296.
     """
     heads = layer.q.shape[1]
-    entropy, largest = (layer.q.new_zeros((len(layer.q), heads), dtype=torch.float64) for _ in range(2))
+    entropy, share, largest = (layer.q.new_zeros((len(layer.q), heads), dtype=torch.float64) for _ in range(3))
     received = layer.q.new_zeros((len(layer.q), heads, layer.q.shape[2]), dtype=torch.float64)
     logit = torch.full_like(entropy, -torch.inf)
     for start, stop, scores, first in layer.blocks():
         real = layer.mask[:, None, start:stop].to(scores)
         weights = scores.softmax(-1)
-        entropy += (entropies(weights) * real).sum(-1)
+        here = entropies(weights) * real
+        entropy += here.sum(-1)
         largest += (weights.amax(-1) * real).sum(-1)
         received[:, :, first : first + weights.shape[3]] += (weights * real[..., None]).sum(2)
         pairs = layer.mask[:, None, start:stop, None] & layer.mask[:, None, None, first : first + weights.shape[3]]
+        share += over_log(here, (pairs & scores.isfinite()).sum(-1)).sum(-1)
         scores -= layer.bias[:, None, None, first : first + weights.shape[3]]
         logit = torch.maximum(logit, scores.masked_fill(~pairs, -torch.inf).amax((2, 3)))
     count = layer.mask.sum(1).clamp(min=1)[:, None]
     sinks = (received / count[..., None]).amax(-1) > threshold
-    entropy = entropy / count
-    return AttentionMeasures(entropy, over_log(entropy, count), largest / count, logit, sinks.double().mean(1))
+    return AttentionMeasures(entropy / count, share / count, largest / count, logit, sinks.double().mean(1))
 
 
 def stable_rank(

@@ -139,7 +139,8 @@ def hierarchical_interval(
     """Interval of a mean score over seeds and test records: seeds are drawn again, then records within each.
 
     Law: the estimate is the mean over seeds of each seed's mean; one record per seed gives the plain bootstrap over
-    seeds. For two arms tested on the same records, hand in the differences record by record.
+    seeds, one seed that over its records, which says nothing of other seeds. For two arms tested on the same records,
+    hand in the differences record by record.
 
     Args:
         scores: for each seed the scores of its records (1 for a right answer, 0 for a wrong one); their number may
@@ -147,7 +148,7 @@ def hierarchical_interval(
         seed, level, resamples: see `interval`.
 
     Raises:
-        InputError: fewer than two seeds, a seed without records, or a score that is not finite.
+        InputError: one seed with one record, a seed without records, or a score that is not finite.
 
     Reference: Bootstrap Methods and Their Application (Davison & Hinkley, 1997), section 3.8,
     https://doi.org/10.1017/CBO9780511802843.
@@ -202,7 +203,7 @@ def retained_share(
 def _replicates(arms: list[list[np.ndarray]], seed: Random, level: float, resamples: int) -> np.ndarray:
     """Bootstrap means (arms, resamples): the same seeds drawn for all arms, then records within each seed and arm."""
     seeds = len(arms[0])
-    _check(seeds, level, resamples)
+    _check(seeds if seeds != 1 else len(arms[0][0]), level, resamples)
     generator = np.random.default_rng(seed)
     drawn = generator.integers(seeds, size=(resamples, seeds))
     means = np.empty((len(arms), resamples, seeds))

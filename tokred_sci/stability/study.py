@@ -32,6 +32,10 @@ class Study:
         quick: a tenth of the work.
         steps: of training, for every arm; None = the recipe's.
         pool: records to train on, for every arm; None = the recipe's.
+        multiples: lengths at which models are asked, in training lengths, from 1 on.
+
+    Raises:
+        InputError: rates that are not above 0, or lengths that do not rise from 1.
     """
 
     tasks: tuple[str, ...]
@@ -42,6 +46,13 @@ class Study:
     quick: bool = False
     steps: int | None = None
     pool: int | None = None
+    multiples: tuple[int, ...] = benchmark.MULTIPLES
+
+    def __post_init__(self) -> None:
+        if not all(rate > 0 for rate in self.rates):
+            raise InputError(f"Expected factors of the learning rate above 0 (got {self.rates}).")
+        if self.multiples[0] != 1 or list(self.multiples) != sorted(set(self.multiples)):
+            raise InputError(f"Expected lengths that rise from 1 (got {self.multiples}): as 1,2,4.")
 
     @property
     def command(self) -> str:
@@ -49,6 +60,7 @@ class Study:
         words = ["tokred stability", *self.tasks, f'--arms "{",".join(self.arms)}"', f"--seeds {self.seeds}"]
         words += [f"--rates {','.join(f'{rate:g}' for rate in self.rates)}"] if self.rates != (1.0,) else []
         words += [f"--{name} {value}" for name, value in (("steps", self.steps), ("pool", self.pool)) if value]
+        words += [f"--lengths {','.join(map(str, self.multiples))}"] if self.multiples != benchmark.MULTIPLES else []
         return " ".join([*words, *(["--tune"] if self.tune else []), *(["--quick"] if self.quick else [])])
 
 
@@ -106,7 +118,7 @@ def _run_task(study: Study, name: str, folder: Path, bar: Bar) -> Found:
         chosen |= benchmark.tuned(benchmark.run(trials, task, recipe, folder / "tuning", bar, (1,)))
     rates = {arm: sorted({chosen[arm], *(rate * chosen[arm] for rate in study.rates)}) for arm in study.arms}
     cells = [Cell(name, arm, seed, rate) for seed in range(study.seeds) for arm in study.arms for rate in rates[arm]]
-    told = benchmark.run(cells, task, recipe, folder, bar)
+    told = benchmark.run(cells, task, recipe, folder, bar, study.multiples)
     return Found(task, analysis.summarise(told, chosen), told)
 
 
