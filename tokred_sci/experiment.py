@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as as_bytes
 from torch import Tensor, nn
 
 from tokred_sci.errors import FetchError, InputError, package
@@ -28,6 +29,7 @@ from tokred_sci.tokenizers.dna import DNATokenizer
 from tokred_sci.tokenizers.points import PointTokenizer
 from tokred_sci.tokenizers.series import SeriesTokenizer
 from tokred_sci.tokens import Tokens
+from tokred_sci.training.checkpoint import write_file
 
 REDUCTIONS = {
     "none": control.none,
@@ -327,11 +329,10 @@ class Model(nn.Module):
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `model.safetensors` and `config.json`, which holds the config and the weights' SHA-256."""
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        weights = folder / "model.safetensors"
-        save_file({name: value.contiguous() for name, value in self.state_dict().items()}, weights)
-        told = {**asdict(self.config), "sha256": sha256(weights.read_bytes()).hexdigest()}
-        (folder / "config.json").write_text(json.dumps(told, indent=2) + "\n")
+        weights = as_bytes({name: value.contiguous() for name, value in self.state_dict().items()})
+        told = {**asdict(self.config), "sha256": sha256(weights).hexdigest()}
+        write_file(folder / "model.safetensors", weights)
+        write_file(folder / "config.json", json.dumps(told, indent=2) + "\n")
 
     def push_to_hub(self, name: str, private: bool | None = None, message: str | None = None) -> str:
         """Put what `save_pretrained` writes on the Hugging Face Hub, as a new version; the answer is its address.

@@ -6,6 +6,7 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny
 import torch
@@ -15,7 +16,7 @@ from tokred_sci.datasets.layout import Entry
 from tokred_sci.datasets.loader import MemoryStore, TokenLoader
 from tokred_sci.errors import FileError, InputError
 from tokred_sci.experiment import Model
-from tokred_sci.training import checkpoint, hooks
+from tokred_sci.training import checkpoint, hooks, loop
 from tokred_sci.training.checkpoint import CheckpointWarning
 from tokred_sci.training.loop import Loss
 from tokred_sci.training.tasks import Classify
@@ -87,6 +88,30 @@ def test_training_that_never_recovers_is_refused(tmp_path):
     with pytest.warns(UserWarning, match="Back to step 4"), pytest.raises(InputError, match="3 rollbacks before"):
         tiny.make(tmp_path, CONFIG, loss=spoil(set(range(5, 999)), float("nan")))
     assert saved(tmp_path)[-1] == "batch-0000000004"
+
+
+def silent(on: set[int]):
+    """The usual loss; some of the calls ask nothing."""
+    calls = iter(range(10_000))
+
+    def loss(model, batch):
+        told = Classify().loss(model, batch)
+        return Loss(told.total * 0, told.number * 0) if next(calls) in on else told
+
+    return loss
+
+
+def test_batches_that_ask_nothing_are_skipped_and_are_no_reason_to_go_back(tmp_path):
+    _, history = tiny.make(tmp_path, CONFIG, loss=silent(set(range(3, 11))))
+    assert (history.skipped, history.rollbacks, len(history.losses)) == (8, 0, 12)
+    assert [row["reason"] for row in history.rows[3:11]] == ["nothing asked"] * 8
+    assert all(row["learning_rate"] > 0 for row in history.rows)
+
+
+def test_data_that_ask_nothing_are_refused(monkeypatch):
+    monkeypatch.setattr(loop, "IDLE", 20)
+    with pytest.raises(InputError, match=r"ask something \(got 20 in a row that do not\): look at the labels"):
+        tiny.make(None, CONFIG, loss=silent(set(range(2, 999))))
 
 
 # Case 38
@@ -193,6 +218,20 @@ def test_on_a_full_disk_training_goes_on_loudly(tmp_path, straight, monkeypatch)
         model, _ = tiny.make(tmp_path, config)
     assert len(told) == 2 and same(model, straight)
     assert saved(tmp_path) == ["batch-0000000010", "batch-0000000012"]
+
+
+def test_a_model_is_written_beside_the_one_before_which_a_full_disk_leaves_whole(tmp_path, monkeypatch):
+    def full(path, content):
+        path.write_bytes(content[:100])
+        raise OSError(28, "No space left on device")
+
+    first = Model(tiny.PLAIN)
+    first.save_pretrained(tmp_path)
+    monkeypatch.setattr(checkpoint, "_write_through", full)
+    with pytest.raises(OSError, match="No space left"):
+        Model(replace(tiny.PLAIN, seed=1)).save_pretrained(tmp_path)
+    assert same(Model.from_pretrained(tmp_path), first)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
 
 
 def rewrite(path: Path, tensors: dict[str, torch.Tensor]) -> None:
@@ -321,6 +360,49 @@ def test_ema_is_the_running_mean_of_the_weights():
     assert torch.equal(seen[-1], averaged.head.out.weight)
 
 
+def test_a_running_mean_without_memory_is_the_weights(tmp_path):
+    raw, _ = tiny.make(None, replace(CONFIG, ema=None))
+    with pytest.raises(KeyboardInterrupt):
+        tiny.make(tmp_path, replace(CONFIG, ema=0.0), on_step=stop_at(10))
+    model, _ = tiny.make(tmp_path, replace(CONFIG, ema=0.0))
+    assert same(model, raw)
+
+
+class Tied(torch.nn.Module):
+    """A model with one weight at two places."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = Model(tiny.PLAIN)
+        self.twice = torch.nn.Linear(2, 2, bias=False)
+        self.again = torch.nn.Linear(2, 2, bias=False)
+        self.again.weight = self.twice.weight
+
+    def forward(self, tokens):
+        return self.again(self.twice(self.body(tokens)))
+
+
+def test_tied_weights_are_saved_and_stay_tied(tmp_path):
+    def train(folder, **more):
+        torch.manual_seed(0)
+        model = Tied()
+        numbers = dict(evaluate=None, progress=False, device=torch.device("cpu"))
+        loop.fit(model, Classify().loss, tiny.loader(), CONFIG, folder, **numbers, **more)
+        return model
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, on_step=stop_at(10))
+    model = train(tmp_path)
+    assert same(model, train(None)) and model.again.weight is model.twice.weight
+
+
+def test_scores_may_be_numbers_of_numpy(tmp_path):
+    config = replace(CONFIG, evaluate_every=4)
+    _, history = tiny.make(tmp_path, config, evaluate=lambda model: {"score": np.float32(0.5)})
+    assert json.loads((tmp_path / "metrics.json").read_text())["metrics"] == {"score": 0.5}
+    assert len(history.evaluations) == 3
+
+
 def test_budgets_are_drawn_and_kept_to():
     model, history = tiny.make(None, replace(CONFIG, steps=20, budgets=(1.0, 0.25)))
     assert {row["budget"] for row in history.rows} == {1.0, 0.25}
@@ -376,6 +458,13 @@ def test_a_finished_run_leaves_curves_and_numbers(tmp_path):
     assert (tmp_path / "config.toml").read_text().startswith("steps = 12\n")
     header = (tmp_path / "log.csv").read_text().splitlines()[0].split(",")
     assert header[-4:] == ["kept_0", "kept_1", "skipped", "reason"]
+
+
+def test_a_run_that_merges_from_here_on_has_curves(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        tiny.make(tmp_path, replace(CONFIG, budgets=()), replace(tiny.PLAIN, reduce=()), on_step=stop_at(10))
+    tiny.make(tmp_path, replace(CONFIG, budgets=()), tiny.PLAIN, allow=("config",))
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_save_file_is_what_checkpoints_are_made_of(tmp_path):

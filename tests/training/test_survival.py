@@ -5,13 +5,17 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from random import Random
 
+import accelerate
 import pytest
 import tiny
 import torch
 from safetensors.torch import load_file
+
+from tokred_sci.training.processes import Processes
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="children are forked, and killed by signals")
 
@@ -64,7 +68,7 @@ def parameters(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(last / "state.safetensors")
 
 
-def test_two_processes_are_one_and_see_the_same_samples(tmp_path):
+def test_two_processes_are_one_and_see_the_same_samples_whatever_weights_the_second_has(tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     seen = tiny.share(one, device=torch.device("cpu"))
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", tiny.__file__, str(two)]
@@ -78,6 +82,14 @@ def test_two_processes_are_one_and_see_the_same_samples(tmp_path):
     assert alone.keys() == together.keys()
     for name, value in alone.items():
         torch.testing.assert_close(together[name], value, rtol=0, atol=1e-9)
+
+
+def test_processes_wait_for_one_that_evaluates_for_hours(monkeypatch):
+    asked = {}
+    state = accelerate.PartialState()
+    monkeypatch.setattr(accelerate, "PartialState", lambda **given: asked.update(given) or state)
+    Processes.here()
+    assert asked["timeout"] >= timedelta(hours=12)
 
 
 def test_the_number_of_loader_workers_changes_nothing(tmp_path):

@@ -7,11 +7,12 @@ import torch
 from tokred_sci.datasets.layout import Entry
 from tokred_sci.datasets.loader import IGNORE, Batch, MemoryStore, TokenLoader
 from tokred_sci.errors import InputError
-from tokred_sci.experiment import Model, ModelConfig
+from tokred_sci.experiment import Model, ModelConfig, Reduce
 from tokred_sci.tokenizers.dna import DNATokenizer, reverse_complement
 from tokred_sci.tokenizers.points import PointTokenizer
 from tokred_sci.tokenizers.series import SeriesTokenizer
 from tokred_sci.tokens import stack
+from tokred_sci.training import hooks
 from tokred_sci.training.metrics import classification, collect, regression
 from tokred_sci.training.tasks import (
     Classify,
@@ -104,6 +105,31 @@ def test_no_answers_are_refused():
         Reconstruct(DNATokenizer(4), 0.0)
     with pytest.raises(InputError, match="DNA in patches"):
         Reconstruct(DNATokenizer(4, "kmer"))
+
+
+def test_to_reconstruct_patches_that_overlap_is_refused():
+    with pytest.raises(InputError, match=r"do not overlap to reconstruct \(got .*stride=2.*Leave 'stride' out"):
+        Reconstruct(SeriesTokenizer(4, 2))
+    assert Reconstruct(SeriesTokenizer(4, 4)).tokenizer == SeriesTokenizer(4, 4)
+
+
+def test_answers_are_the_same_at_every_call_where_merging_is_random():
+    steps = (Reduce(0, "random", 0.5),)
+    model = Model(ModelConfig("dna", {"patch": 4}, dim=8, depth=1, heads=2, reduce=steps))
+    tokens = stack([model.tokenize("ACGTTGCA" * 8), model.tokenize("GATTACA" * 9)])
+    batches = [Batch(tokens, None, None, torch.arange(2))] * 2
+
+    def answer(model, batch):
+        return np.zeros(2), model(batch.tokens).numpy()
+
+    (generator,) = hooks.generators(model)
+    before = generator.get_state()
+    first = collect(model, batches, answer)[1]
+    assert torch.equal(generator.get_state(), before)
+    generator.manual_seed(7)
+    again = collect(model, batches, answer)[1]
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not np.array_equal(*first)  # each batch another pattern
 
 
 @pytest.mark.parametrize("compact", [False, True])

@@ -174,7 +174,11 @@ def _import_all() -> None:
 
 
 def share(folder: Path, **more: Any) -> list[list[int]]:
-    """One of several processes, in float64; returns which records it saw, and leaves that in the folder."""
+    """One of several processes, in float64; returns which records it saw, and leaves that in the folder.
+
+    Each makes a model of its own, from another seed: the first one's is trained.
+    """
+    rank = int(os.environ.get("RANK", "0"))
     seen: list[list[int]] = []
 
     def loss(model: Any, batch: Any) -> Loss:
@@ -182,8 +186,16 @@ def share(folder: Path, **more: Any) -> list[list[int]]:
         return Classify().loss(model, batch._replace(tokens=batch.tokens.to(torch.float64)))
 
     loop.draw_curves = lambda *drawn: b""
-    fit(Model(PLAIN).double(), loss, loader(), replace(CONFIG, steps=20), folder, progress=False, **more)
-    (folder / f"seen-{os.environ.get('RANK', '0')}.json").write_text(json.dumps(seen))
+    fit(
+        Model(replace(PLAIN, seed=rank)).double(),
+        loss,
+        loader(),
+        replace(CONFIG, steps=20),
+        folder,
+        progress=False,
+        **more,
+    )
+    (folder / f"seen-{rank}.json").write_text(json.dumps(seen))
     return seen
 
 

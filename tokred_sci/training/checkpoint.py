@@ -40,7 +40,7 @@ def save_checkpoint(folder: Path, name: str, tensors: Mapping[str, Tensor], told
         OSError: the disk is full, or the folder may not be written to.
     """
     final, part = folder / name, folder / f".{name}.part"
-    state = as_bytes({key: value.detach().cpu().contiguous() for key, value in tensors.items()})
+    state = as_bytes(_apart(tensors))
     content = {STATE: state, TOLD: json.dumps(told).encode()}
     hashes = {key: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for key, data in content.items()}
     content[MANIFEST] = json.dumps({"format": FORMAT, "files": hashes}, indent=1).encode()
@@ -57,6 +57,18 @@ def save_checkpoint(folder: Path, name: str, tensors: Mapping[str, Tensor], told
         shutil.rmtree(part, ignore_errors=True)
         raise
     return final
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors as safetensors takes them: in one piece, and no two of them (tied weights) in the same memory."""
+    found: dict[str, Tensor] = {}
+    places: set[int] = set()
+    for name, value in tensors.items():
+        value = value.detach().cpu().contiguous()
+        place = value.untyped_storage().data_ptr()
+        found[name] = value.clone() if place in places else value
+        places.add(place)
+    return found
 
 
 def load_checkpoint(path: Path, most: int) -> Loaded:

@@ -41,7 +41,7 @@ class TrainConfig:
         checkpoint_seconds: seconds after which one is written anyhow; 0 = never.
         keep: checkpoints kept, the newest ones.
         spike: a loss above so many times the largest of the last 50 good ones is a spike; inf = none is.
-        patience: bad steps in a row, after which training rolls back.
+        patience: bad steps in a row, after which training rolls back; batches that ask nothing are none.
         rollbacks: how often, before it gives up.
 
     Raises:

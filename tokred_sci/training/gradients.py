@@ -17,6 +17,7 @@ from tokred_sci.training.state import Progress
 from tokred_sci.training.tasks import Loss
 
 RECENT = 50  # good losses that a spike is measured against
+NOTHING = "nothing asked"  # the reason for no step where no process's share of a batch asks anything
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -103,8 +104,10 @@ class Gradients:
         norm = nn.utils.clip_grad_norm_(self.parameters, self.config.clip)
         return total / count, norm.item()
 
-    def fault(self, loss: float, norm: float, at: Progress) -> str:
+    def fault(self, loss: float, count: float, norm: float, at: Progress) -> str:
         """Why no step is made with them, or nothing."""
+        if not count:
+            return NOTHING
         if not math.isfinite(loss):
             return f"loss {loss}"
         if not math.isfinite(norm):

@@ -189,7 +189,8 @@ def draw_curves(rows: Sequence[Row], evaluations: Sequence[Mapping[str, Any]], k
     if kept:
         shown = next(axes)
         for name in kept:
-            shown.plot(x, [row[name] for row in good], ".", markersize=3, label=name.replace("_", " "))
+            told = np.array([row.get(name) for row in good], float)  # NaN where a run merged elsewhere before
+            shown.plot(x, told, ".", markersize=3, label=name.replace("_", " "))
         shown.set(title="tokens of a record after each merge", ylim=(0, None))
     if evaluations:
         _draw_evaluations(next(axes), evaluations)

@@ -28,13 +28,14 @@ from tokred_sci.errors import FileError, InputError
 from tokred_sci.training import checkpoint, guard, hooks, state
 from tokred_sci.training.checkpoint import CheckpointWarning, Loaded
 from tokred_sci.training.config import TrainConfig, write_config
-from tokred_sci.training.gradients import RECENT, Gradients
+from tokred_sci.training.gradients import NOTHING, RECENT, Gradients
 from tokred_sci.training.log import Log, Row, draw_curves
 from tokred_sci.training.processes import Processes
 from tokred_sci.training.tasks import Loss, shorten
 
 __all__ = ["History", "Stopped", "TrainConfig", "fit", "schedule"]
 
+IDLE = 1000  # batches in a row that ask nothing, after which no other is waited for
 Evaluate = Callable[[nn.Module], Mapping[str, float]]
 
 
@@ -58,7 +59,7 @@ class History:
     Args:
         rows: one for each batch, as in `log.csv`.
         evaluations: what `evaluate` said, with step and batch.
-        skipped: batches that were bad.
+        skipped: batches that were bad, or asked nothing.
         rollbacks: how often training went back.
     """
 
@@ -94,7 +95,8 @@ def fit(
     global random state is not touched.
 
     Args:
-        model: on its way out it holds the running mean of its weights if `config.ema` is set.
+        model: on its way out it holds the running mean of its weights if `config.ema` is set. Of several processes all
+            begin with the weights of the first.
         loss: `(model, batch) -> Loss`, a sum and a number of terms: see `tasks`.
         loader: batches of `config.batch` records, such as a `TokenLoader`.
         config: how.
@@ -110,7 +112,7 @@ def fit(
 
     Raises:
         InputError: a folder that another process trains in; another config, code or data than before; training that
-            does not recover; one record that needs more memory than there is.
+            does not recover; batches that ask nothing; one record that needs more memory than there is.
         FileError: no checkpoint in the folder is whole, or the results cannot be written.
         Stopped: SIGTERM or Ctrl-C came, and the step at hand was finished and saved.
 
@@ -176,10 +178,13 @@ class _Run:
         self.optimiser = torch.optim.AdamW(
             gradients.parameters, lr=config.learning_rate, weight_decay=config.weight_decay
         )
-        self.mean = {name: value.clone() for name, value in model.state_dict().items()} if config.ema else {}
+        processes.share([*model.parameters(), *model.buffers()])
+        averaged = config.ema is not None
+        self.mean = {name: value.clone() for name, value in model.state_dict().items()} if averaged else {}
         self.at = state.Progress(scale=2.0**16 if config.precision == "fp16" else 1.0)
         self.log = Log(folder if processes.first else None, self._kept_names(), config.steps, False)
         self.stop = 0  # the exit code, once a signal came
+        self.idle = 0  # batches in a row that asked nothing
         self.saved = time.monotonic()
 
     def _kept_names(self) -> list[str]:
@@ -206,6 +211,11 @@ class _Run:
                 on_step(row)
             if self.at.in_row >= config.patience:
                 self._roll_back(row)
+            if self.idle >= IDLE:
+                raise InputError(
+                    f"Expected batches that ask something (got {IDLE} in a row that do not): look at the labels or "
+                    "targets of the records in bad_batches.jsonl."
+                )
             regular = not row["reason"] and self.at.in_row == 0 and self.at.step % config.checkpoint_every == 0
             if not row["reason"] and config.evaluate_every and self.at.step % config.evaluate_every == 0:
                 self._evaluate()
@@ -229,7 +239,7 @@ class _Run:
         told = torch.tensor([*sums, *kept, asked, due], dtype=torch.float64)
         total, count, *kept, stop, due = self.processes.sum(told).tolist()
         mean, norm = self.gradients.average(total, count, len(batch.records), at)
-        reason = self.gradients.fault(mean, norm, at)
+        reason = self.gradients.fault(mean, count, norm, at)
         if not reason:
             for group in self.optimiser.param_groups:
                 group["lr"] = rate
@@ -260,6 +270,8 @@ class _Run:
         at = self.at
         if row["reason"] == "scale":  # a gradient too large for fp16: the next try has a smaller factor
             at.scale, at.since, at.skipped = at.scale / 2, 0, at.skipped + 1
+        elif row["reason"] == NOTHING:  # no fault of the weights: going back would not help
+            at.skipped += 1
         elif row["reason"]:
             at.skipped, at.in_row = at.skipped + 1, at.in_row + 1
         else:
@@ -267,6 +279,7 @@ class _Run:
             at.recent = [*at.recent[1 - RECENT :], row["loss"]]
             if self.config.precision == "fp16" and at.since == 1000:
                 at.scale, at.since = at.scale * 2, 0
+        self.idle = self.idle + 1 if row["reason"] == NOTHING else 0
         row["skipped"] = at.skipped
 
     def _roll_back(self, row: Row) -> None:
@@ -308,7 +321,7 @@ class _Run:
         if self.processes.first:
             before = hooks.states(self.generators)
             with self.averaged() as model, torch.no_grad():
-                told = self.evaluate(model)
+                told = {name: float(value) for name, value in self.evaluate(model).items()}
             hooks.restore(self.generators, before)
             self.model.train()
         told = self.processes.gather(dict(told))[0]
@@ -384,7 +397,7 @@ class _Run:
         """Take over a checkpoint, all of it or (with an error) nothing."""
         tensors, told = loaded
         model = state.weights_in(tensors, self.model, "model.")
-        mean = state.weights_in(tensors, self.model, "mean.") if self.config.ema else {}
+        mean = state.weights_in(tensors, self.model, "mean.") if self.mean else {}
         optimiser = state.optimiser_in(tensors, self.optimiser)
         names = [f"random.{self.processes.index}.{place}" for place in range(len(self.generators))]
         states = [tensors[name] for name in names if name in tensors]

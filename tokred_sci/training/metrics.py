@@ -8,6 +8,7 @@ from torch import nn
 
 from tokred_sci.datasets.loader import IGNORE, Batch
 from tokred_sci.errors import InputError
+from tokred_sci.training import hooks
 
 Answer = Callable[[nn.Module, Batch], tuple[np.ndarray, np.ndarray]]
 """`(model, batch) -> (truth, guess)`, one row for each thing that was asked, in order."""
@@ -85,17 +86,22 @@ def collect(
     Law: the same at every call, whatever the random state, which is left alone.
 
     Args:
-        seed: of masks.
+        seed: of masks, and of merging at random.
     """
     was, device = model.training, next(model.parameters()).device
+    generators = hooks.generators(model)
+    before = hooks.states(generators)
     found = []
     model.eval()
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             for place, batch in enumerate(batches):
                 torch.manual_seed(seed + place)
+                for generator in generators:
+                    generator.manual_seed(seed + place)
                 found.append(answer(model, batch.to(device)))
     finally:
+        hooks.restore(generators, before)
         model.train(was)
     if not found:
         raise InputError("Expected at least one batch to evaluate on (got none).")

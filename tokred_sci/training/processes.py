@@ -1,10 +1,14 @@
 """Where this process runs: its device, and how many train together. Accelerate finds both out."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
 from torch import Tensor
+
+WAIT = timedelta(days=1)  # at most, of processes for one another: while the first one evaluates, the others do nothing
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,8 @@ class Processes:
             return cls(device)
         from accelerate import PartialState
 
-        state = PartialState(cpu=not torch.accelerator.is_available())  # else it would not see torchrun on CPUs
+        cpu = not torch.accelerator.is_available()  # else it would not see torchrun on CPUs
+        state = PartialState(cpu=cpu, timeout=WAIT)
         return cls(state.device, state.process_index, state.num_processes)
 
     @property
@@ -42,6 +47,16 @@ class Processes:
             value = value.to(self.device)
             torch.distributed.all_reduce(value)
         return value
+
+    @torch.no_grad()
+    def share(self, values: Iterable[Tensor]) -> None:
+        """What the first process has, in all of them, in place."""
+        if self.count == 1:
+            return
+        for value in values:
+            told = value.contiguous()
+            torch.distributed.broadcast(told, 0)
+            value.copy_(told)
 
     def gather(self, value: Any) -> list[Any]:
         """What each process has, in all of them."""

@@ -144,7 +144,8 @@ class Reconstruct:
     points per token to hide them all.)
 
     Args:
-        tokenizer: it made the tokens, and knows where in them the content is.
+        tokenizer: it made the tokens, and knows where in them the content is. Patches of a series
+            may not overlap, else what is hidden in one is seen in the next.
         share: of the tokens that are hidden, in (0, 1].
 
     Reference: Masked Autoencoders (He et al., 2021), https://arxiv.org/abs/2111.06377.
@@ -158,6 +159,11 @@ class Reconstruct:
             raise InputError(f"Expected the share of hidden tokens in (0, 1] (got {self.share!r}).")
         if width_of(self.tokenizer) == 0:
             raise InputError("Expected points with channels beyond x, y, z to reconstruct (got 3 channels).")
+        if isinstance(self.tokenizer, SeriesTokenizer) and self.tokenizer.stride not in (None, self.tokenizer.patch):
+            raise InputError(
+                f"Expected patches that do not overlap to reconstruct (got {self.tokenizer}): what is hidden in one is "
+                "seen in the next. Leave 'stride' out."
+            )
 
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
         guess, content, asked = self._ask(model, batch)
