@@ -19,6 +19,8 @@ from tokred_sci.experiment import Model, ModelConfig, Reduce
 from tokred_sci.prepare import DataConfig, RunConfig, prepare
 from tokred_sci.run import evaluate, load_fitting, run, sweep
 from tokred_sci.training.config import TrainConfig, read_config, write_config
+from tokred_sci.training.guard import alone_in
+from tokred_sci.training.processes import Processes
 
 TINY = dict(dim=16, depth=2, heads=2, reduce=(Reduce(0, "links", 0.5),))
 TRAIN = TrainConfig(steps=4, batch=4, warm_up=1, budgets=(1.0, 0.5), learning_rate=5e-3)
@@ -186,6 +188,51 @@ def test_a_sweep_runs_all_once_and_writes_one_table(tmp_path, monkeypatch):
     assert again == [row for row in rows if "error" not in row]
 
 
+@pytest.mark.parametrize("name", ["dna: per-element", "points: reconstruct", "series: forecast"])
+def test_a_sweep_knows_a_finished_run_by_what_was_asked(tmp_path, monkeypatch, name):
+    write_config(make(name), tmp_path / "config.toml")
+    rows = sweep(tmp_path / "config.toml", ["seed=0"], tmp_path / "out", progress=False)
+    monkeypatch.setattr("tokred_sci.run.prepare", lambda config: pytest.fail("it was finished"))
+    assert sweep(tmp_path / "config.toml", ["seed=0"], tmp_path / "out", progress=False) == rows
+    assert "error" not in rows[0]
+
+
+def test_a_sweep_over_a_finished_run_of_another_config_is_refused_unless_allowed(tmp_path):
+    config = make("series: classify")
+    for steps in (4, 5):
+        write_config(replace(config, train=replace(TRAIN, steps=steps)), tmp_path / "config.toml")
+        rows = sweep(tmp_path / "config.toml", ["seed=0"], tmp_path / "out", progress=False)
+    assert list(rows[0]) == ["seed", "error"] and "\n  train.steps: 4 -> 5\n" in rows[0]["error"]
+    rows = sweep(tmp_path / "config.toml", ["seed=0"], tmp_path / "out", progress=False, allow=("config",))
+    assert "test_mcc@1" in rows[0]
+    assert json.loads((tmp_path / "out" / "seed=0" / "metrics.json").read_text())["steps"] == 5
+
+
+def test_runs_of_a_sweep_that_would_share_a_folder_are_refused(tmp_path):
+    config, folder = make("series: classify"), tmp_path / "a"
+    run(config, folder, progress=False)
+    write_config(config, tmp_path / "config.toml")
+    (tmp_path / "a-model").symlink_to(folder / "model")
+    with pytest.warns(UserWarning, match="weights from"):
+        rows = sweep(
+            tmp_path / "config.toml", [f"init={tmp_path}/a/model,{tmp_path}/a-model"], tmp_path / "out", progress=False
+        )
+    assert "error" not in rows[0] and f"init: {tmp_path}/a/model -> {tmp_path}/a-model" in rows[1]["error"]
+
+
+def test_another_config_is_kept_only_where_the_run_goes_on_else_refused(tmp_path):
+    config = make("series: classify")
+    run(config, tmp_path, progress=False)
+    saved, longer = (tmp_path / "config.toml").read_text(), replace(config, train=replace(TRAIN, steps=6))
+    with alone_in(tmp_path), pytest.raises(InputError, match="another process trains in it"):
+        run(longer, tmp_path, allow=("config",), progress=False)
+    with pytest.raises(InputError, match="to have the same data"):
+        run(replace(longer, data=replace(config.data, most=10)), tmp_path, allow=("config",), progress=False)
+    assert (tmp_path / "config.toml").read_text() == saved
+    run(longer, tmp_path, allow=("config",), progress=False)
+    assert read_config(RunConfig, tmp_path / "config.toml").train.steps == 6
+
+
 def test_token_stores_and_files_are_trained_on(tmp_path):
     config = ModelConfig("dna", {"patch": 4}, **TINY)
     model = Model(config)
@@ -227,6 +274,20 @@ def test_another_file_is_the_test_part_and_measured_with_another_again(tmp_path)
     assert other["valid"] == told["valid"] and other["test"]["accuracy"] < 0.2 < 0.8 < told["test"]["accuracy"]
 
 
+def test_another_test_part_leaves_the_validation_part_as_it_was(tmp_path):
+    random = np.random.default_rng(0)
+    for name in ("one", "two"):
+        reads = ["".join(random.choice(list("ACGT"), 100)) for _ in range(8)]
+        (tmp_path / f"{name}.fq").write_text("".join(f"@{i}\n{read}\n+\n{'!5' * 50}\n" for i, read in enumerate(reads)))
+    model = ModelConfig("dna", {"patch": 5}, "per-element", **TINY)
+    config = RunConfig(DataConfig(str(tmp_path / "one.fq"), length=10), model, TRAIN)
+    told = run(config, tmp_path / "run", progress=False)
+    again = evaluate(tmp_path / "run", [f"data.test={tmp_path / 'two.fq'}"])
+    assert again["valid"] == told["valid"]
+    other = replace(config, data=replace(config.data, test=str(tmp_path / "two.fq")))
+    assert prepare(other).stores["valid"].generation == prepare(config).stores["valid"].generation
+
+
 def test_one_long_series_is_cut_in_time_and_each_step_of_a_part_is_foretold(tmp_path):
     path = tmp_path / "long.csv"
     steps = np.arange(400)
@@ -251,6 +312,7 @@ def test_one_long_series_is_cut_in_time_and_each_step_of_a_part_is_foretold(tmp_
         (dict(data=DataConfig("a.csv", valid="b"), model=make("series: forecast").model), "got 'b'"),
         (dict(train=replace(TRAIN, length_warm_up=3), model=make("series: forecast").model), "no 'length_warm_up'"),
         (dict(model=replace(make("series: forecast").model, domain="dna", tokenizer={})), "model.domain = 'series'"),
+        (dict(data=DataConfig("a.csv", most=9), model=make("series: forecast").model), "no 'data.most' with forecasts"),
         (dict(data=DataConfig("sample:series", context=5000), model=make("series: forecast").model), "at least 5000"),
     ],
 )
@@ -279,6 +341,18 @@ def test_the_commands_train_measure_and_say_what_is_wrong(tmp_path, monkeypatch,
     assert code == 1 and "did you mean 'steps'" in error
     code, out, _ = tokred("sweep", tmp_path / "config.toml", "seed=0", "--out", tmp_path / "sweep")
     assert code == 0 and out.startswith("seed,valid_accuracy@1")
+
+
+def test_of_many_processes_the_first_alone_tells(tmp_path, monkeypatch, capfd):
+    from tokred_sci.cli import runs
+
+    second = Processes(torch.device("cpu"), 1, 2)
+    monkeypatch.setattr(Processes, "here", lambda: second)
+    monkeypatch.setattr("tokred_sci.run.sweep", lambda *given, **more: [{"seed": "0"}])
+    monkeypatch.setattr("tokred_sci.run.evaluate", lambda *given: {"test": {"mcc": 1.0}})
+    runs.sweep(tmp_path / "config.toml", ["seed=0"], tmp_path)  # the first process may not have written the table yet
+    runs.evaluate(tmp_path)
+    assert capfd.readouterr().out == ""
 
 
 def test_strands_are_read_where_dna_is_classified_else_refused(tmp_path):

@@ -96,6 +96,31 @@ def only(records: Records, start: str) -> Records:
     return pick(records, rows)
 
 
+def with_classes(records: Records, train: Records, source: str) -> Records:
+    """Records whose labels are numbers of the training part's classes, by name; label -1 stays.
+
+    Raises:
+        InputError: a class that the training part does not have, or names in only one of both.
+    """
+    if records.classes == train.classes or records.labels is None or train.labels is None:
+        return records
+    if not (records.classes and train.classes):
+        raise InputError(
+            f"Expected names of classes both in the training part and in {source}, or in none (got "
+            f"{', '.join(train.classes[:9]) or 'numbers'} and {', '.join(records.classes[:9]) or 'numbers'}): one "
+            "number may mean two classes. Take data of one format."
+        )
+    used = {records.classes[place] for label in records.labels for place in np.unique(label) if place >= 0}
+    if strange := sorted(used - set(train.classes)):
+        raise InputError(
+            f"Expected classes of the training part in {source}: {', '.join(train.classes[:20])} (got "
+            f"{', '.join(strange[:20])}): leave such records out, or train on data that have them."
+        )
+    number = {name: place for place, name in enumerate(train.classes)}
+    numbers = np.array([*(number.get(name, -1) for name in records.classes), -1])  # the last is that of label -1
+    return replace(records, labels=[numbers[label] for label in records.labels], classes=train.classes)
+
+
 def hold(parts: dict[str, list[Piece]], group: str) -> dict[str, list[Piece]]:
     """One group is the test part, all other records can be trained on.
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from tokred_sci.datasets.layout import Entry
-from tokred_sci.datasets.loader import MemoryStore
+from tokred_sci.datasets.loader import IGNORE, MemoryStore
 from tokred_sci.datasets.public import find, load
 from tokred_sci.datasets.reader import read
 from tokred_sci.datasets.records import Records
@@ -29,6 +29,7 @@ from tokred_sci.pieces import (
     only,
     split,
     thin,
+    with_classes,
     with_heights,
     with_places,
 )
@@ -47,11 +48,11 @@ class DataConfig:
         source: "sample:dna", "sample:points" or "sample:series" (in the package); a public dataset by name; a file; or
             a token store.
         valid, test: further token stores where the source is one; else further public sets or files, the whole of
-            which is that part. "" = parts are those of the set, or made.
+            which is that part; classes are the training part's, by name. "" = parts are those of the set, or made.
         options: of the reader of a file.
         length: cut records into pieces of so many bases or steps, or clouds into parts of at most so many points;
             None = never. The length of a record where a sample's records are drawn.
-        most: records of each part, drawn by `seed`; None = all.
+        most: records of each part, drawn by `seed`; None = all. Not where files or public sets are forecast.
         context: steps that a forecast is made from.
         stride: steps from one forecast to the next; published numbers use 1.
         standardise: forecasts: each channel by mean and spread of its training part, as published errors are.
@@ -229,6 +230,18 @@ def _complete(config: RunConfig, record: Any, classes: int) -> RunConfig:
     return replace(config, model=replace(model, tokenizer=settings, outputs=outputs))
 
 
+def filled_as(config: RunConfig, other: RunConfig) -> RunConfig:
+    """A config with its gaps as they were filled in another one: equal to that if it asks for the same."""
+    model, settings = config.model, dict(config.model.tokenizer)
+    if _is_store(config.data.source):
+        return config
+    name = "channels" if model.domain == "points" else "in_channels"
+    if name in other.model.tokenizer:
+        settings.setdefault(name, other.model.tokenizer[name])
+    outputs = model.outputs if model.head == "forecast" else other.model.outputs
+    return replace(config, model=replace(model, tokenizer=settings, outputs=outputs))
+
+
 def _entries(tokenizer: Any, piece: Piece, head: str) -> Iterator[Entry]:
     tokens = tokenizer(piece.record)
     if head == "classify" and len(tokens) == 1:
@@ -256,9 +269,12 @@ def _pieces(config: RunConfig) -> tuple[dict[str, list[Piece]], int]:
         records = _read_parts(config)
         if data.only:
             records = {name: only(part, data.only) for name, part in records.items()}
+        if head != "reconstruct":
+            train = records["train"]
+            records = {name: with_classes(part, train, _origin(data, name)) for name, part in records.items()}
         if data.heights:
             records = {name: with_heights(part, data.heights) for name, part in records.items()}
-        domain, classes = records["train"].domain, max(len(part.classes) for part in records.values())
+        domain, classes = records["train"].domain, len(records["train"].classes)
         parts = {name: cut(part, data.length) for name, part in records.items()}
         in_order = data.length is not None and not records["train"].groups  # records of one group are never parted
         if data.hold:
@@ -266,12 +282,12 @@ def _pieces(config: RunConfig) -> tuple[dict[str, list[Piece]], int]:
         if list(parts) == ["train"]:
             parts = split(parts["train"], in_order)
         elif "valid" not in parts:
-            parts = {**split(parts["train"], False, test=False), "test": parts["test"]}
+            parts = {**split(parts["train"], in_order, test=False), "test": parts["test"]}
     if domain != config.model.domain:
         raise InputError(f"Expected model.domain = {domain!r} for {data.source} (got {config.model.domain!r}).")
     parts = {name: limit(pieces, data.most, data.seed) for name, pieces in parts.items()}
     if head != "reconstruct":
-        parts = {name: _labelled(pieces, head, data.source) for name, pieces in parts.items()}
+        parts = {name: _labelled(pieces, head, _origin(data, name)) for name, pieces in parts.items()}
         classes = classes or 1 + max(int(np.max(piece.label)) for pieces in parts.values() for piece in pieces)
     if not parts["train"]:
         raise InputError(f"Expected at least one record to train on in {data.source} (got none).")
@@ -303,6 +319,10 @@ def _read_parts(config: RunConfig) -> dict[str, Records]:
     return parts | {part: _whole(config, name) for part, name in named.items() if name}
 
 
+def _origin(data: DataConfig, part: str) -> str:
+    return {"valid": data.valid, "test": data.test}.get(part) or data.source
+
+
 def _whole(config: RunConfig, source: str) -> Records:
     if Path(source).is_file():
         return read(source, config.model.domain, **config.data.options)
@@ -319,6 +339,7 @@ def _widened(pieces: list[Piece], data: DataConfig, part: str) -> list[Piece]:
 
 
 def _labelled(pieces: list[Piece], head: str, source: str) -> list[Piece]:
+    """Pieces that have a class to learn; elements without one, which readers label -1, are not asked for."""
     for piece in pieces:
         wanted = () if head == "classify" else (_length(piece.record),)
         if piece.label is None or np.shape(piece.label) != wanted:
@@ -326,7 +347,22 @@ def _labelled(pieces: list[Piece], head: str, source: str) -> list[Piece]:
                 f"Expected one label per {'record' if head == 'classify' else 'element'} in {source} for head {head!r} "
                 f"(got {'none' if piece.label is None else f'shape {np.shape(piece.label)}'})."
             )
-    return pieces
+        values = np.asarray(piece.label, np.float64).reshape(-1)
+        if len(odd := values[(values != np.round(values)) | np.isinf(values)]):
+            raise InputError(
+                f"Expected whole numbers, one for each class, as labels in {source} for head {head!r} (got "
+                f"{odd[0]:g}): targets that are numbers are not learned; make classes of them, such as ranges."
+            )
+    known = [piece for piece in pieces if np.max(piece.label, initial=-1) >= 0]
+    if len(known) < len(pieces) and (head == "classify" or not known):
+        raise InputError(
+            f"Expected labels from 0 in {source} for head {head!r} (got none for {len(pieces) - len(known)} of "
+            f"{len(pieces)} records): label these, or leave them out of the data."
+        )
+    if head == "classify":
+        return known
+    labels = [np.asarray(piece.label, np.int64) for piece in known]
+    return [piece._replace(label=np.where(own < 0, IGNORE, own)) for piece, own in zip(known, labels, strict=True)]
 
 
 def _length(record: Any) -> int:
@@ -384,6 +420,11 @@ def _series(config: RunConfig) -> tuple[dict[str, list[np.ndarray]], bool]:
             name: [piece.record for piece in limit(pieces, config.data.most, config.data.seed)]
             for name, pieces in parts.items()
         }, False
+    if config.data.most is not None:
+        raise InputError(
+            f"Expected no 'data.most' with forecasts of {source} (got {config.data.most}): every step counts. Leave it "
+            "out, or raise 'data.stride' for fewer windows."
+        )
     records = _read_parts(config)
     if len(records) > 1:
         found = {name: list(part.records) for name, part in records.items()}

@@ -22,7 +22,7 @@ from tokred_sci.experiment import Model
 from tokred_sci.models.heads import ForecastWindow
 from tokred_sci.models.ridge import solve_line
 from tokred_sci.pieces import PARTS
-from tokred_sci.prepare import Prepared, RunConfig, prepare
+from tokred_sci.prepare import Prepared, RunConfig, filled_as, prepare
 from tokred_sci.tokens import Tokens
 from tokred_sci.training import costs, hooks
 from tokred_sci.training.checkpoint import list_checkpoints, require_same, write_file
@@ -73,15 +73,21 @@ def run(config: RunConfig, folder: str | Path, allow: tuple[str, ...] = (), prog
     prepared = prepare(config)
     config = prepared.config
     if saved.exists():
-        before = read_config(RunConfig, saved)
-        require_same({"config": difference(before)}, {"config": difference(config)}, allow)
+        _require_same_config(read_config(RunConfig, saved), config, allow)
+    unsaved = first and ("config" in allow or not saved.exists())
+
+    def save_config(*_: object) -> None:
+        """Once the folder is this run's, and nothing in it was refused."""
+        nonlocal unsaved
+        if unsaved:
+            write_config(config, saved)
+            unsaved = False
+
     model = Model(config.model)
     if config.init and not list_checkpoints(folder / "checkpoints"):
         load_fitting(model, config.init)
     if config.closed_form:
         _solve(prepared, model)
-    if first and ("config" in allow or not saved.exists()):
-        write_config(config, saved)
     data = config.data
     loader = TokenLoader(
         prepared.stores["train"],
@@ -94,7 +100,9 @@ def run(config: RunConfig, folder: str | Path, allow: tuple[str, ...] = (), prog
     )
     evaluate_valid = partial(_measure, prepared, "valid") if "valid" in prepared.stores else None
     about = {"run": {key: value for key, value in difference(config).items() if key not in ("model", "train")}}
-    fit(model, prepared.task.loss, loader, config.train, folder, evaluate_valid, allow, progress, about)
+    loss = prepared.task.loss
+    fit(model, loss, loader, config.train, folder, evaluate_valid, allow, progress, about, on_step=save_config)
+    save_config()  # no step was left
     if not first:
         return {}
     told = json.loads((folder / "metrics.json").read_text())
@@ -125,13 +133,23 @@ def evaluate(folder: str | Path, settings: Sequence[str] = ()) -> dict[str, dict
     return {part: _measure(prepared, part, model) for part in prepared.stores if part != "train"}
 
 
-def sweep(path: str | Path, settings: Sequence[str], folder: str | Path, progress: bool = True) -> list[dict[str, Any]]:
+def sweep(
+    path: str | Path,
+    settings: Sequence[str],
+    folder: str | Path,
+    progress: bool = True,
+    allow: tuple[str, ...] = (),
+) -> list[dict[str, Any]]:
     """All combinations of settings, one run each; finished ones are not run again, begun ones go on.
+
+    Law: no row holds the numbers of another config: a run of one in its folder is refused, unless that is allowed.
 
     Args:
         path: the config they share.
         settings: "key=a,b,c" each; "seed" is that of weights and of training alike.
         folder: each run gets a folder of its own in it, and all together `sweep.csv`.
+        progress: show a bar.
+        allow: what may differ from runs that are there: "config", "code", "data".
 
     Returns:
         the rows of the table: settings, metrics, and what went wrong where a run failed.
@@ -153,7 +171,8 @@ def sweep(path: str | Path, settings: Sequence[str], folder: str | Path, progres
         keys = [(key, value) for name, value in row.items() for key in SHORT.get(name, (name,))]
         pairs = [f"{key}={value}" for key, value in keys]
         try:
-            told = _finished(place) or run(read_config(RunConfig, path, pairs), place, progress=progress)
+            config = read_config(RunConfig, path, pairs)
+            told = _finished(place, config, allow) or run(config, place, allow, progress)
             row |= {f"{part}_{name}": value for part in PARTS[1:] for name, value in told.get(part, {}).items()}
         except TokredError as error:
             row["error"] = str(error)
@@ -179,12 +198,22 @@ def split_values(text: str) -> list[str]:
     return parts
 
 
-def _finished(folder: Path) -> dict[str, Any] | None:
+def _finished(folder: Path, config: RunConfig, allow: tuple[str, ...]) -> dict[str, Any] | None:
+    """What the finished run of this config said; None where there is none."""
     try:
         told = json.loads((folder / "metrics.json").read_text())
     except (OSError, ValueError):
         return None
-    return told if told.get("finished") else None
+    if not told.get("finished"):
+        return None
+    saved = read_config(RunConfig, folder / "config.toml")
+    now = filled_as(config, saved)
+    _require_same_config(saved, now, allow)
+    return told if now == saved else None
+
+
+def _require_same_config(saved: RunConfig, now: RunConfig, allow: tuple[str, ...]) -> None:
+    require_same({"config": difference(saved)}, {"config": difference(now)}, allow)
 
 
 def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:

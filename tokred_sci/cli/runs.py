@@ -59,23 +59,30 @@ def evaluate(
 ) -> None:
     """Measure the model of a run once more, on every record of its validation and test parts."""
     from tokred_sci.run import evaluate as measure
+    from tokred_sci.training.processes import Processes
 
     told = measure(run, settings or [])
-    tell(told, _scores(told), as_json)
+    if Processes.here().first:
+        tell(told, _scores(told), as_json)
 
 
 def sweep(
     config: Annotated[Path, typer.Argument(help="The config that all runs share.")],
     settings: Annotated[list[str], typer.Argument(help="What differs, as model.dim=16,32 seed=0,1,2.")],
     out: Annotated[Path | None, typer.Option(help="Folder of the runs; by default runs/NAME-OF-CONFIG-sweep.")] = None,
+    allow: Annotated[
+        list[str] | None, typer.Option(help="What may differ from runs that are there: config, code, data.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Run all combinations of some settings, go on with those begun, and write one table; exit code 1 if one failed."""
     from tokred_sci.run import sweep as run_all
+    from tokred_sci.training.processes import Processes
 
     folder = out or Path("runs") / f"{config.stem}-sweep"
-    rows = run_all(config, settings, folder)
-    tell(rows, lambda: (folder / "sweep.csv").read_text().rstrip(), as_json)
+    rows = run_all(config, settings, folder, allow=tuple(allow or ()))
+    if Processes.here().first:
+        tell(rows, lambda: (folder / "sweep.csv").read_text().rstrip(), as_json)
     if any("error" in row for row in rows):
         raise typer.Exit(1)
 
