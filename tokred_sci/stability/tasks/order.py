@@ -22,8 +22,8 @@ def fragment_order_task(
     """Which of two fragments of other organisms comes first in a stretch of a host's genome?
 
     How far fragments stand out is the host's doing: windows of 256 bases are told from 64 of the host by their words
-    of four letters in .86 to .94 of cases in S. aureus (the default), in .96 to .98 in *Mycoplasma mycoides*
-    ("genome/NZ_CP001668"), which is poor in G and C throughout.
+    of four letters in .90 to .95 of cases in *S. aureus* (the default), in all in *Mycoplasma mycoides*
+    ("genome/NZ_CP001668"), which is poor in G and C throughout (scripts/dna_evidence.py).
 
     Args:
         length: bases of a training record, at least four fragments.
