@@ -272,6 +272,9 @@ def test_another_file_is_the_test_part_and_measured_with_another_again(tmp_path)
     assert evaluate(tmp_path / "run") == {"valid": told["valid"], "test": told["test"]}
     other = evaluate(tmp_path / "run", [f"data.test={tmp_path / 'three.gb'}"])
     assert other["valid"] == told["valid"] and other["test"]["accuracy"] < 0.2 < 0.8 < told["test"]["accuracy"]
+    (tmp_path / "two.gb").write_bytes((tmp_path / "three.gb").read_bytes())
+    with pytest.raises(InputError, match=r"the same data \(got\n  test: "):
+        run(config, tmp_path / "run", progress=False)
 
 
 def test_another_test_part_leaves_the_validation_part_as_it_was(tmp_path):

@@ -100,8 +100,20 @@ def run(config: RunConfig, folder: str | Path, allow: tuple[str, ...] = (), prog
     )
     evaluate_valid = partial(_measure, prepared, "valid") if "valid" in prepared.stores else None
     about = {"run": {key: value for key, value in difference(config).items() if key not in ("model", "train")}}
-    loss = prepared.task.loss
-    fit(model, loss, loader, config.train, folder, evaluate_valid, allow, progress, about, on_step=save_config)
+    digests = {part: store.generation for part, store in prepared.stores.items() if part != "train"}
+    fit(
+        model,
+        prepared.task.loss,
+        loader,
+        config.train,
+        folder,
+        evaluate_valid,
+        allow,
+        progress,
+        about,
+        on_step=save_config,
+        data=digests,
+    )
     save_config()  # no step was left
     if not first:
         return {}

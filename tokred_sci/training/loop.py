@@ -86,6 +86,7 @@ def fit(
     about: Mapping[str, Any] | None = None,
     device: torch.device | None = None,
     on_step: Callable[[Row], object] | None = None,
+    data: Mapping[str, str] | None = None,
 ) -> History:
     """Train a model in place; called again with the same folder after it was stopped or killed, it goes on.
 
@@ -109,6 +110,7 @@ def fit(
         about: more of the config, to be compared and kept.
         device: train here, in this process alone; None = where accelerate says.
         on_step: told about each batch.
+        data: digests of more data than the loader's, such as the test part's, to be compared and kept.
 
     Raises:
         InputError: a folder that another process trains in; another config, code or data than before; training that
@@ -145,6 +147,7 @@ def fit(
             evaluate,
             allow,
             about or {},
+            data or {},
         )
         held.callback(run.log.close)
         run.log.progress = progress and processes.first
@@ -168,12 +171,13 @@ class _Run:
         evaluate: Evaluate | None,
         allow: tuple[str, ...],
         about: Mapping[str, Any],
+        data: Mapping[str, str],
     ):
         if config.budgets and not hooks.merging(model):
             raise InputError(f"Expected a model that merges, for budgets {config.budgets} (got one that does not).")
         self.model, self.gradients = model, gradients
         self.loader, self.config, self.processes = loader, config, processes
-        self.folder, self.evaluate, self.allow, self.about = folder, evaluate, allow, about
+        self.folder, self.evaluate, self.allow, self.about, self.data = folder, evaluate, allow, about, data
         self.generators = gradients.generators
         self.optimiser = torch.optim.AdamW(
             gradients.parameters, lr=config.learning_rate, weight_decay=config.weight_decay
@@ -334,7 +338,7 @@ class _Run:
         self.signature = {
             "config": json.loads(json.dumps(self._configs(), default=str)),
             "code": checkpoint.code_digests(),
-            "data": {"content": self.loader.state_dict().get("store")},
+            "data": {"content": self.loader.state_dict().get("store"), **self.data},
         }
         if self.folder is not None:
             found = next(self._checkpoints(), None)
