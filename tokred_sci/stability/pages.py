@@ -50,7 +50,7 @@ def _row(summary: Summary) -> list[str]:
         else f"{summary.lead.estimate:+.3f} [{summary.lead.low:+.3f}, {summary.lead.high:+.3f}]",
         " > ".join(map(str, dict.fromkeys(summary.tokens))),
         f"{1000 * summary.seconds[-1]:.1f}",
-        "" if summary.break_even is None or summary.arm == "none" else f"{summary.break_even:.1f}x",
+        "" if summary.break_even is None or summary.kind in ("reference", "rival") else f"{summary.break_even:.1f}x",
         f"{summary.flops[-1] / 1e9:.2f}",
         f"{summary.training['seconds']:.0f}",
     ]
