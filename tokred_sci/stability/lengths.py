@@ -93,7 +93,7 @@ def effective_length(multiples: Sequence[int], scores: Sequence[float], share: f
     return longest
 
 
-def break_even(multiples: Sequence[float], seconds: Sequence[float], reference: Sequence[float]) -> float | None:
+def break_even(multiples: Sequence[int | float], seconds: Sequence[float], reference: Sequence[float]) -> float | None:
     """Shortest length from which on something is no slower than the reference, up to the longest; None if it is slower.
 
     Between two lengths the ratio of times is taken for a straight line in logarithms.
