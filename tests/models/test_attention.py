@@ -31,10 +31,12 @@ def banded(q, k, v, bias, window):
 
 @pytest.mark.parametrize("length", [1, 2, 5, 12, 13])
 @pytest.mark.parametrize("window", [1, 3, 4, 12, 50])
-def test_windowed_is_banded_full_attention(length, window):
-    q, k, v = numbers(3, 2, 3, length, 4)
-    bias = numbers(2, length, seed=1)
-    close(windowed(q, k, v, bias, window), banded(q, k, v, bias, window))
+def test_windowed_is_banded_full_attention_and_so_are_its_gradients(length, window):
+    inputs, bias = numbers(3, 2, 3, length, 4).requires_grad_(), numbers(2, length, seed=1)
+    close(windowed(*inputs, bias, window), banded(*inputs, bias, window))
+    weight = numbers(2, 3, length, 4, seed=2)
+    grads = [torch.autograd.grad((weight * f(*inputs, bias, window)).sum(), inputs)[0] for f in (windowed, banded)]
+    close(*grads)
 
 
 def test_a_window_over_everything_is_full_attention():

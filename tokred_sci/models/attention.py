@@ -1,6 +1,7 @@
 """Attention that knows token sizes, real positions and windows. Tensors in, tensors out; no reduction here."""
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -68,7 +69,7 @@ class Attention(nn.Module):
     def _attend(
         self, x: Tensor, cos: Tensor, sin: Tensor, bias: Tensor, scale: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # 3 x (B, H, N, K)
+        q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in self.qkv(x).chunk(3, -1))  # (B, H, N, K)
         q, k = self.norm_q(q), self.norm_k(k)
         keys = k.mean(1)
         q, k = rotate(q, cos[:, None], sin[:, None]), rotate(k, cos[:, None], sin[:, None])
@@ -142,7 +143,7 @@ def windowed(q: Tensor, k: Tensor, v: Tensor, bias: Float[Tensor, "B N"], window
     extra = count * window - length
     never = torch.finfo(q.dtype).min / 2
     q = F.pad(q, (0, 0, 0, extra)).unflatten(2, (count, window))  # B H C w K
-    k, v = (F.pad(t, (0, 0, window, extra + window)).unfold(2, 3 * window, window).mT for t in (k, v))  # B H C 3w K
+    k, v = _Around.apply(k, window), _Around.apply(v, window)  # B H C 3w K
     seen = F.pad(bias, (window, extra + window), value=never).unfold(1, 3 * window, window)  # B C 3w
     row = torch.arange(window, device=q.device)[:, None]
     column = torch.arange(3 * window, device=q.device)
@@ -151,3 +152,28 @@ def windowed(q: Tensor, k: Tensor, v: Tensor, bias: Float[Tensor, "B N"], window
     q, k, v = (t.transpose(1, 2).flatten(0, 1) for t in (q, k, v))  # B*C H w K
     y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask.flatten(0, 1)[:, None])
     return y.unflatten(0, (batch, count)).transpose(1, 2).flatten(2, 3)[:, :, :length]
+
+
+class _Around(torch.autograd.Function):
+    """Rows (B, H, N, K) as (B, H, C, 3w, K): each run of w with the runs beside it, zeros beyond the ends.
+
+    The way back adds up whole runs; that of `unfold`, which goes number by number, takes as long as attention itself.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, window: int) -> Tensor:
+        return F.pad(x, (0, 0, window, -x.shape[2] % window + window)).unfold(2, 3 * window, window).mT
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:
+        ctx.length, ctx.window = inputs[0].shape[2], inputs[1]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        before, own, after = grad.split(ctx.window, 3)
+        own = own.clone()
+        own[:, :, :-1] += before[:, :, 1:]
+        own[:, :, 1:] += after[:, :, :-1]
+        return own.flatten(2, 3)[:, :, : ctx.length], None

@@ -30,6 +30,7 @@ from tokred_sci.training.checkpoint import CheckpointWarning, Loaded
 from tokred_sci.training.config import TrainConfig, write_config
 from tokred_sci.training.gradients import NOTHING, RECENT, Gradients
 from tokred_sci.training.log import Log, Row, draw_curves
+from tokred_sci.training.memory import keep_memory
 from tokred_sci.training.processes import Processes
 from tokred_sci.training.tasks import Loss, shorten
 
@@ -134,6 +135,8 @@ def fit(
     processes = Processes.here(device)
     with ExitStack() as held:
         held.enter_context(torch.random.fork_rng([processes.device] if processes.device.type == "cuda" else []))
+        if processes.device.type == "cpu":
+            held.enter_context(keep_memory())
         if folder is not None and processes.first:
             held.enter_context(guard.alone_in(Path(folder)))
         kept = held.enter_context(hooks.count_tokens(model))
