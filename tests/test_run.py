@@ -125,7 +125,9 @@ def test_tensorboard_shows_what_the_log_says(tmp_path):
     board.Reload()
     with (tmp_path / "log.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
-    assert {"loss", "learning_rate", "grad_norm", "tokens_per_second", "kept_0"} <= set(board.Tags()["scalars"])
+    assert {"loss", "learning_rate", "grad_norm", "tokens_per_second", "kept_0", "largest_0"} <= set(
+        board.Tags()["scalars"]
+    )
     for name in ("loss", "kept_0"):
         shown = [(one.step, one.value) for one in board.Scalars(name)]
         assert shown == [(int(row["batch"]), pytest.approx(float(row[name]))) for row in rows]

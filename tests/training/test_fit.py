@@ -409,6 +409,7 @@ def test_budgets_are_drawn_and_kept_to():
     for row in history.rows:
         mean = row["tokens"] / row["records"]
         assert row["kept_1"] == mean if row["budget"] == 1 else row["kept_1"] <= mean / 4 + 2
+        assert 1 / row["kept_1"] <= row["largest_1"] < 1 and row["largest_0"] <= row["largest_1"]
     assert [share for _, share in model.config.reduce[0].__dict__.items() if share == 0.5]  # its own budget is back
     with pytest.raises(InputError, match="a model that merges"):
         tiny.make(None, replace(CONFIG, budgets=(0.5,)), replace(tiny.MODEL, reduce=()))
@@ -457,7 +458,7 @@ def test_a_finished_run_leaves_curves_and_numbers(tmp_path):
     assert told["steps"] == 12 and len(told["evaluations"]) == 3 and "weight" in told["metrics"]
     assert (tmp_path / "config.toml").read_text().startswith("steps = 12\n")
     header = (tmp_path / "log.csv").read_text().splitlines()[0].split(",")
-    assert header[-4:] == ["kept_0", "kept_1", "skipped", "reason"]
+    assert header[-4:] == ["largest_0", "largest_1", "skipped", "reason"] and header[-6:-4] == ["kept_0", "kept_1"]
 
 
 def test_a_run_that_merges_from_here_on_has_curves(tmp_path):

@@ -74,8 +74,8 @@ def measure(model: nn.Module, batches: Sequence[Batch], answer: Answer) -> Cost:
 @contextmanager
 def _kept(model: nn.Module) -> Iterator[list[Tensor]]:
     """Tokens that leave the last merge, a number for each forward pass in the block."""
-    with hooks.count_tokens(model) as counted:
-        yield list(counted.values())[-1] if counted else []
+    with hooks.watch_merges(model) as seen:
+        yield [numbers for name, numbers in seen.items() if name.startswith("kept")][-1] if seen else []
 
 
 def _seconds(model: nn.Module, batch: Batch, answer: Answer) -> float:

@@ -25,7 +25,7 @@ class Gradients:
     """What a batch says of the parameters, in their `grad`.
 
     Args:
-        kept: what `hooks.count_tokens` counts; emptied where a batch is begun anew.
+        merges: what `hooks.watch_merges` sees; emptied where a batch is begun anew.
     """
 
     def __init__(
@@ -34,9 +34,9 @@ class Gradients:
         loss: Callable[[nn.Module, Batch], Loss],
         config: TrainConfig,
         processes: Processes,
-        kept: dict[str, list[Tensor]],
+        merges: dict[str, list[Tensor]],
     ):
-        self.model, self.loss, self.config, self.processes, self.kept = model, loss, config, processes, kept
+        self.model, self.loss, self.config, self.processes, self.merges = model, loss, config, processes, merges
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.generators = hooks.generators(model)
 
@@ -45,7 +45,7 @@ class Gradients:
         rows = range(self.processes.index, len(batch.records), self.processes.count)
         before = hooks.states(self.generators)
         while True:
-            for seen in self.kept.values():
+            for seen in self.merges.values():
                 seen.clear()
             part = min(at.micro or self.config.micro_batch or len(rows), len(rows)) or 1
             try:

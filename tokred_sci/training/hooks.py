@@ -1,4 +1,4 @@
-"""What training does to a model from outside: counts tokens at merging steps, sets budgets, finds random generators."""
+"""What training does to a model from outside: watches merging steps, sets budgets, finds random generators."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from tokred_sci.errors import InputError
 from tokred_sci.reduction.budget import ratio
+from tokred_sci.tokens import Tokens
 
 
 def merging(model: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -22,19 +23,34 @@ def _is_pair(value: Any) -> bool:
 
 
 @contextmanager
-def count_tokens(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
-    """For each merging step, "kept_BLOCK", the tokens that leave it: a number for each forward pass in the block."""
-    counted: dict[str, list[Tensor]] = {}
-    handles = []
-    for name, module in merging(model):
-        seen = counted.setdefault(f"kept_{name.rpartition('.')[2]}", [])
+def watch_merges(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
+    """What leaves each merging step: a number for each forward pass in the block, summed over its records.
 
-        def note(module: nn.Module, inputs: Any, output: Any, seen: list[Tensor] = seen) -> None:
-            seen.append(output.mask.sum().detach())
+    "kept_BLOCK" are tokens; "largest_BLOCK" is the share of its record's elements that the largest token holds: near 1,
+    and all has gone into one.
 
-        handles.append(module.register_forward_hook(note))
+    Example:
+        >>> from tokred_sci.models.encoder import Encoder
+        >>> from tokred_sci.reduction.control import stride
+        >>> from tokred_sci.tokens import Tokens
+        >>> encoder = Encoder(dim=8, depth=2, heads=2, reduce={0: (stride, 2)})
+        >>> places = torch.arange(8.0).view(1, 8, 1)
+        >>> with watch_merges(encoder) as seen:
+        ...     _ = encoder(Tokens(torch.randn(1, 8, 8), places, torch.ones(1, 8), torch.arange(8)[None]))
+        >>> {name: [number.item() for number in numbers] for name, numbers in seen.items()}
+        {'kept_0': [2], 'largest_0': [0.5]}
+    """
+    steps = [(name.rpartition(".")[2], module) for name, module in merging(model)]
+    seen: dict[str, list[Tensor]] = {f"{what}_{name}": [] for what in ("kept", "largest") for name, _ in steps}
+
+    def note(name: str, module: nn.Module, inputs: Any, output: Tokens) -> None:
+        sizes = output.sizes.detach()
+        seen[f"kept_{name}"].append(output.mask.sum())
+        seen[f"largest_{name}"].append((sizes.amax(1) / sizes.sum(1).clamp(min=1)).sum())
+
+    handles = [module.register_forward_hook(partial(note, name)) for name, module in steps]
     try:
-        yield counted
+        yield seen
     finally:
         for handle in handles:
             handle.remove()

@@ -17,6 +17,8 @@ from tokred_sci.training.checkpoint import CheckpointWarning, write_file
 Row = dict[str, Any]
 COLUMNS = ("batch", "step", "loss", "learning_rate", "grad_norm", "records", "tokens", "tokens_per_second", "budget")
 
+MERGES = {"kept": "tokens of a record after each merge", "largest": "share of it that the largest holds"}
+
 
 class Log:
     """`log.csv`, `bad_batches.jsonl`, the bar and TensorBoard of one run.
@@ -25,14 +27,14 @@ class Log:
 
     Args:
         folder: where the files are; None = none are written.
-        kept: names of the merging steps whose tokens are counted.
+        merges: names of what is told of each merging step, see `hooks.watch_merges`.
         steps: of the whole run.
         progress: show a bar.
     """
 
-    def __init__(self, folder: Path | None, kept: Sequence[str], steps: int, progress: bool):
-        self.folder, self.steps, self.progress = folder, steps, progress
-        self.columns = (*COLUMNS, *kept, "skipped", "reason")
+    def __init__(self, folder: Path | None, merges: Sequence[str], steps: int, progress: bool):
+        self.folder, self.merges, self.steps, self.progress = folder, merges, steps, progress
+        self.columns = (*COLUMNS, *merges, "skipped", "reason")
         self.rows: list[Row] = []
         self.bad: list[str] = []
         self.unwritten = io.StringIO()
@@ -66,7 +68,7 @@ class Log:
             self.bad.append(json.dumps(told))
             self.flush()
         self._show(row)
-        kept = [f"{row[name]:.0f}" for name in self.columns[len(COLUMNS) : -2]]
+        kept = [f"{row[name]:.0f}" for name in self.merges if name.startswith("kept")]
         told = {"loss": f"{row['loss']:.4g}", "tokens/s": f"{row['tokens_per_second']:.3g}"}
         self.bar.set_postfix(told | ({"kept": ">".join(kept)} if kept else {}), refresh=False)
         self.bar.update(row["step"] + (not row["reason"]) - self.bar.n)
@@ -76,7 +78,7 @@ class Log:
         if self.board is None:
             return
         try:
-            for name in ("loss", "learning_rate", "grad_norm", "tokens_per_second", *self.columns[len(COLUMNS) : -2]):
+            for name in ("loss", "learning_rate", "grad_norm", "tokens_per_second", *self.merges):
                 self.board.add_scalar(name, row[name], row["batch"])
         except OSError as error:
             self.board = None
@@ -160,11 +162,11 @@ def _board(folder: Path, batch: int) -> Any:
         return None
 
 
-def draw_curves(rows: Sequence[Row], evaluations: Sequence[Mapping[str, Any]], kept: Sequence[str]) -> bytes:
-    """Loss, learning rate, tokens kept and evaluations over batches, as PNG."""
+def draw_curves(rows: Sequence[Row], evaluations: Sequence[Mapping[str, Any]], merges: Sequence[str]) -> bytes:
+    """Loss, learning rate, what merging did, and evaluations over batches, as PNG."""
     from matplotlib.figure import Figure
 
-    panels = 2 + bool(kept) + bool(evaluations)
+    panels = 2 + 2 * bool(merges) + bool(evaluations)
     figure = Figure(figsize=(4.4 * panels, 3.2), dpi=110)
     axes = iter(figure.subplots(1, panels))
     figure.subplots_adjust(0.25 / panels, 0.16, 1 - 0.05 / panels, 0.9, wspace=0.3)
@@ -186,12 +188,12 @@ def draw_curves(rows: Sequence[Row], evaluations: Sequence[Mapping[str, Any]], k
     rate = next(axes)
     rate.plot(x, [row["learning_rate"] for row in good], color="#0072B2")
     rate.set_title("learning rate")
-    if kept:
+    for what, title in MERGES.items() if merges else ():
         shown = next(axes)
-        for name in kept:
+        for name in (name for name in merges if name.startswith(what)):
             told = np.array([row.get(name) for row in good], float)  # NaN where a run merged elsewhere before
-            shown.plot(x, told, ".", markersize=3, label=name.replace("_", " "))
-        shown.set(title="tokens of a record after each merge", ylim=(0, None))
+            shown.plot(x, told, ".", markersize=3, label=f"block {name.rpartition('_')[2]}")
+        shown.set(title=title, ylim=(0, None))
     if evaluations:
         _draw_evaluations(next(axes), evaluations)
     for one in figure.axes:

@@ -139,10 +139,10 @@ def fit(
             held.enter_context(keep_memory())
         if folder is not None and processes.first:
             held.enter_context(guard.alone_in(Path(folder)))
-        kept = held.enter_context(hooks.count_tokens(model))
+        merges = held.enter_context(hooks.watch_merges(model))
         run = _Run(
             model,
-            Gradients(model.to(processes.device), loss, config, processes, kept),
+            Gradients(model.to(processes.device), loss, config, processes, merges),
             loader,
             config,
             processes,
@@ -189,13 +189,10 @@ class _Run:
         averaged = config.ema is not None
         self.mean = {name: value.clone() for name, value in model.state_dict().items()} if averaged else {}
         self.at = state.Progress(scale=2.0**16 if config.precision == "fp16" else 1.0)
-        self.log = Log(folder if processes.first else None, self._kept_names(), config.steps, False)
+        self.log = Log(folder if processes.first else None, list(gradients.merges), config.steps, False)
         self.stop = 0  # the exit code, once a signal came
         self.idle = 0  # batches in a row that asked nothing
         self.saved = time.monotonic()
-
-    def _kept_names(self) -> list[str]:
-        return [f"kept_{name.rpartition('.')[2]}" for name, _ in hooks.merging(self.model)]
 
     def ask(self, code: int) -> None:
         """Stop after the step at hand."""
@@ -240,11 +237,11 @@ class _Run:
         rate = config.learning_rate * at.factor * schedule(at.step, config.steps, config.warm_up)
         with hooks.at_budget(self.model, share):
             sums = self.gradients.add_up(batch, at)
-        kept = [torch.stack(seen).sum().item() if seen else 0 for seen in self.gradients.kept.values()]
+        merges = [torch.stack(seen).sum().item() if seen else 0 for seen in self.gradients.merges.values()]
         due = 0 < config.checkpoint_seconds < time.monotonic() - self.saved and self.processes.first
         asked = self.stop
-        told = torch.tensor([*sums, *kept, asked, due], dtype=torch.float64)
-        total, count, *kept, stop, due = self.processes.sum(told).tolist()
+        told = torch.tensor([*sums, *merges, asked, due], dtype=torch.float64)
+        total, count, *merges, stop, due = self.processes.sum(told).tolist()
         mean, norm = self.gradients.average(total, count, len(batch.records), at)
         reason = self.gradients.fault(mean, count, norm, at)
         if not reason:
@@ -255,7 +252,7 @@ class _Run:
         tokens, seconds = int(batch.tokens.mask.sum()), time.perf_counter() - start
         row: Row = dict(batch=at.batches, step=at.step, loss=mean, learning_rate=rate, grad_norm=norm)
         row |= dict(records=len(batch.records), tokens=tokens, tokens_per_second=tokens / seconds, budget=share)
-        row |= {name: value / len(batch.records) for name, value in zip(self.gradients.kept, kept, strict=True)}
+        row |= {name: value / len(batch.records) for name, value in zip(self.gradients.merges, merges, strict=True)}
         return row | {"reason": reason}, (asked or 128 + signal.SIGTERM) if stop else 0, bool(due)
 
     def _draw_budget(self) -> float | None:
@@ -463,7 +460,7 @@ class _Run:
             "metrics": last,
             "evaluations": at.evaluations,
         }
-        checkpoint.write_file(folder / "curves.png", draw_curves(self.log.rows, at.evaluations, self._kept_names()))
+        checkpoint.write_file(folder / "curves.png", draw_curves(self.log.rows, at.evaluations, self.log.merges))
         if not (folder / "config.toml").exists():
             write_config(self.config, folder / "config.toml")
         save: Any = getattr(self.model, "save_pretrained", None)
