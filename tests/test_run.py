@@ -18,6 +18,7 @@ from tokred_sci.errors import InputError
 from tokred_sci.experiment import Model, ModelConfig, Reduce
 from tokred_sci.prepare import DataConfig, RunConfig, prepare
 from tokred_sci.run import evaluate, load_fitting, run, sweep
+from tokred_sci.training.checkpoint import CheckpointWarning
 from tokred_sci.training.config import TrainConfig, read_config, write_config
 from tokred_sci.training.guard import alone_in
 from tokred_sci.training.processes import Processes
@@ -201,25 +202,46 @@ def test_a_sweep_knows_a_finished_run_by_what_was_asked(tmp_path, monkeypatch, n
 
 def test_a_sweep_over_a_finished_run_of_another_config_is_refused_unless_allowed(tmp_path):
     config = make("series: classify")
-    for steps in (4, 5):
-        write_config(replace(config, train=replace(TRAIN, steps=steps)), tmp_path / "config.toml")
-        rows = sweep(tmp_path / "config.toml", ["seed=0"], tmp_path / "out", progress=False)
-    assert list(rows[0]) == ["seed", "error"] and "\n  train.steps: 4 -> 5\n" in rows[0]["error"]
+    write_config(config, tmp_path / "config.toml")
+    sweep(tmp_path / "config.toml", ["seed=0"], tmp_path / "out", progress=False)
+    table = (tmp_path / "out" / "sweep.csv").read_bytes()
+    write_config(replace(config, train=replace(TRAIN, steps=5)), tmp_path / "config.toml")
+    with pytest.raises(InputError, match=r"\n  train.steps: 4 -> 5\n"):
+        sweep(tmp_path / "config.toml", ["seed=1,0"], tmp_path / "out", progress=False)
+    assert (tmp_path / "out" / "sweep.csv").read_bytes() == table and not (tmp_path / "out" / "seed=1").exists()
     rows = sweep(tmp_path / "config.toml", ["seed=0"], tmp_path / "out", progress=False, allow=("config",))
     assert "test_mcc@1" in rows[0]
     assert json.loads((tmp_path / "out" / "seed=0" / "metrics.json").read_text())["steps"] == 5
 
 
 def test_runs_of_a_sweep_that_would_share_a_folder_are_refused(tmp_path):
-    config, folder = make("series: classify"), tmp_path / "a"
-    run(config, folder, progress=False)
+    write_config(make("series: classify"), tmp_path / "config.toml")
+    with pytest.raises(InputError, match="a folder for each run"):
+        sweep(tmp_path / "config.toml", ["init=a/model,a-model"], tmp_path / "out", progress=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_sweep_over_finished_runs_of_a_file_that_changed_is_refused_unless_allowed(tmp_path):
+    write_genbank(tmp_path / "one.gb", 50, "AC")
+    model = ModelConfig("dna", {"patch": 8}, "per-element", **TINY)
+    config = RunConfig(DataConfig(str(tmp_path / "one.gb"), length=200), model, replace(TRAIN, budgets=()))
     write_config(config, tmp_path / "config.toml")
-    (tmp_path / "a-model").symlink_to(folder / "model")
-    with pytest.warns(UserWarning, match="weights from"):
-        rows = sweep(
-            tmp_path / "config.toml", [f"init={tmp_path}/a/model,{tmp_path}/a-model"], tmp_path / "out", progress=False
-        )
-    assert "error" not in rows[0] and f"init: {tmp_path}/a/model -> {tmp_path}/a-model" in rows[1]["error"]
+    rows = sweep(tmp_path / "config.toml", ["seed=0"], tmp_path / "out", progress=False)
+    assert sweep(tmp_path / "config.toml", ["seed=0"], tmp_path / "out", progress=False) == rows
+    write_genbank(tmp_path / "one.gb", 50, "GT")
+    with pytest.raises(InputError, match="the same data"):
+        sweep(tmp_path / "config.toml", ["seed=0"], tmp_path / "out", progress=False)
+    with pytest.warns(CheckpointWarning, match="a new epoch"):
+        again = sweep(tmp_path / "config.toml", ["seed=0"], tmp_path / "out", progress=False, allow=("data",))
+    assert "error" not in again[0] and again != rows
+
+
+def test_a_setting_that_would_measure_records_that_were_trained_on_is_refused(tmp_path):
+    run(make("series: classify"), tmp_path, progress=False)
+    for setting in ("data.seed=1", "data.hold=a", "data.only=a", "data.source=sample:dna", "data.length=5"):
+        with pytest.raises(InputError, match="leave each record in its part"):
+            evaluate(tmp_path, [setting])
+    assert evaluate(tmp_path, ["data.bucket=false", "train.batch=3"])
 
 
 def test_another_config_is_kept_only_where_the_run_goes_on_else_refused(tmp_path):
@@ -244,6 +266,9 @@ def test_token_stores_and_files_are_trained_on(tmp_path):
         write_tokens(tmp_path / part, entries, model.tokenizer.fingerprint)
     data = DataConfig(str(tmp_path / "train"), test=str(tmp_path / "test"))
     told = run(RunConfig(data, config, replace(TRAIN, steps=20)), tmp_path / "run", progress=False)
+    for refused in (dict(most=3), dict(length=8), dict(options={"a": 1})):
+        with pytest.raises(InputError, match="tokens already"):
+            prepare(RunConfig(replace(data, **refused), config, TRAIN))
     assert told["test"]["accuracy@1"] == 1 and told["valid"] if "valid" in told else told["metrics"] == {}
     fasta = tmp_path / "some.fa"
     fasta.write_text(">one\n" + "ACGT" * 60 + "\n")

@@ -209,6 +209,11 @@ def _is_store(source: str) -> bool:
 
 def _from_stores(config: RunConfig) -> Prepared:
     """Stores as they are; classes are those that the config says."""
+    if asked := [name for name in ("options", "length", "most") if getattr(config.data, name)]:
+        raise InputError(
+            f"Expected no 'data.{asked[0]}' with a token store (got {getattr(config.data, asked[0])!r}): its records "
+            "are tokens already; write a store of those that you want."
+        )
     tokenizer = TOKENIZERS[config.model.domain](**config.model.tokenizer)
     paths = {"train": config.data.source, "valid": config.data.valid, "test": config.data.test}
     stores: dict[str, Store] = {part: read_tokens(path, tokenizer.fingerprint) for part, path in paths.items() if path}

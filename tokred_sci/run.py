@@ -9,7 +9,9 @@ import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
+from hashlib import file_digest
 from itertools import islice, product
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,16 @@ from tokred_sci.training.processes import Processes
 
 PRICED = 256  # records that costs are measured on
 SOLVED = 1024  # records at a time, where the linear map is solved
+FREE = (
+    "valid",
+    "test",
+    "options",
+    "most",
+    "stride",
+    "workers",
+    "bucket",
+    "blocks",
+)  # they move no record between parts
 SHORT = {"seed": ("train.seed", "model.seed")}
 
 
@@ -70,6 +82,7 @@ def run(config: RunConfig, folder: str | Path, allow: tuple[str, ...] = (), prog
     folder = Path(folder)
     saved = folder / "config.toml"
     first = Processes.here().first
+    files = _digests(config)
     prepared = prepare(config)
     config = prepared.config
     if saved.exists():
@@ -124,6 +137,7 @@ def run(config: RunConfig, folder: str | Path, allow: tuple[str, ...] = (), prog
         last = "test" if "test" in parts else "valid"
         told["costs"] = _price(prepared, last, model)
         _draw(folder / "budgets.png", {**told[last], **told["costs"]}, config)
+    told |= {"files": files}
     write_file(folder / "metrics.json", json.dumps({**told, "finished": True}, indent=1) + "\n")
     return told
 
@@ -137,9 +151,16 @@ def evaluate(folder: str | Path, settings: Sequence[str] = ()) -> dict[str, dict
 
     Raises:
         FileError: the folder holds no config.
-        InputError: it holds no whole model, or a setting is none.
+        InputError: it holds no whole model, a setting is none, or it would move records between parts, so that some
+            that were trained on were measured.
     """
+    trained = read_config(RunConfig, Path(folder) / "config.toml")
     config = read_config(RunConfig, Path(folder) / "config.toml", settings)
+    if replace(config.data, **{name: getattr(trained.data, name) for name in FREE}) != trained.data:
+        raise InputError(
+            f"Expected settings that leave each record in its part, of 'data' only {', '.join(FREE)} (got "
+            f"{', '.join(settings)}): records that were trained on might be measured. Name others by 'data.test'."
+        )
     model = Model.from_pretrained(Path(folder) / "model").to(Processes.here().device)
     prepared = prepare(config)
     return {part: _measure(prepared, part, model) for part in prepared.stores if part != "train"}
@@ -154,7 +175,8 @@ def sweep(
 ) -> list[dict[str, Any]]:
     """All combinations of settings, one run each; finished ones are not run again, begun ones go on.
 
-    Law: no row holds the numbers of another config: a run of one in its folder is refused, unless that is allowed.
+    Law: no row holds the numbers of another config, or of files that have changed: where a run of such is in the way,
+    nothing is run or written, unless that is allowed.
 
     Args:
         path: the config they share.
@@ -167,7 +189,7 @@ def sweep(
         the rows of the table: settings, metrics, and what went wrong where a run failed.
 
     Raises:
-        InputError: a setting that is none.
+        InputError: a setting that is none, two runs that would share a folder, or a run of another config in one.
     """
     folder, names, choices = Path(folder), [], []
     for text in settings:
@@ -176,14 +198,19 @@ def sweep(
             raise InputError(f"Expected key=value,value (got {text!r}).")
         names.append(name)
         choices.append(split_values(values))
-    rows: list[dict[str, Any]] = []
+    begun: dict[Path, tuple[dict[str, Any], RunConfig]] = {}
     for chosen in product(*choices):
         row: dict[str, Any] = dict(zip(names, chosen, strict=True))
         place = folder / "_".join(f"{name}={value}" for name, value in row.items()).replace("/", "-").replace(" ", "")
         keys = [(key, value) for name, value in row.items() for key in SHORT.get(name, (name,))]
-        pairs = [f"{key}={value}" for key, value in keys]
+        config = read_config(RunConfig, path, [f"{key}={value}" for key, value in keys])
+        if place in begun:
+            raise InputError(f"Expected a folder for each run (got {place} for two): name their values differently.")
+        _finished(place, config, allow)
+        begun[place] = row, config
+    rows: list[dict[str, Any]] = []
+    for place, (row, config) in begun.items():
         try:
-            config = read_config(RunConfig, path, pairs)
             told = _finished(place, config, allow) or run(config, place, allow, progress)
             row |= {f"{part}_{name}": value for part in PARTS[1:] for name, value in told.get(part, {}).items()}
         except TokredError as error:
@@ -212,16 +239,31 @@ def split_values(text: str) -> list[str]:
 
 def _finished(folder: Path, config: RunConfig, allow: tuple[str, ...]) -> dict[str, Any] | None:
     """What the finished run of this config said; None where there is none."""
+    if not (folder / "config.toml").exists():
+        return None
+    saved = read_config(RunConfig, folder / "config.toml")
+    now = filled_as(config, saved)
+    _require_same_config(saved, now, allow)
     try:
         told = json.loads((folder / "metrics.json").read_text())
     except (OSError, ValueError):
         return None
     if not told.get("finished"):
         return None
-    saved = read_config(RunConfig, folder / "config.toml")
-    now = filled_as(config, saved)
-    _require_same_config(saved, now, allow)
-    return told if now == saved else None
+    files = told.get("files", {})
+    changed = {name: digest for name, digest in _digests(config).items() if files.get(name, digest) != digest}
+    require_same({"data": {name: files[name] for name in changed}}, {"data": changed}, allow)
+    return told if now == saved and not changed else None
+
+
+def _digests(config: RunConfig) -> dict[str, str]:
+    """Of the files that a config names for data. Public sets have theirs beside them, token stores generations."""
+    digests = {}
+    for name in (config.data.source, config.data.valid, config.data.test):
+        if Path(name).is_file():
+            with open(name, "rb") as stream:
+                digests[name] = file_digest(stream, "sha256").hexdigest()[:12]
+    return digests
 
 
 def _require_same_config(saved: RunConfig, now: RunConfig, allow: tuple[str, ...]) -> None:

@@ -17,7 +17,7 @@ from tokred_sci.training.checkpoint import CheckpointWarning, write_file
 Row = dict[str, Any]
 COLUMNS = ("batch", "step", "loss", "learning_rate", "grad_norm", "records", "tokens", "tokens_per_second", "budget")
 
-MERGES = {"kept": "tokens of a record after each merge", "largest": "share of it that the largest holds"}
+MERGES = {"kept": "tokens of a record after each merge", "largest": "share that the largest token holds"}
 
 
 class Log:
