@@ -228,12 +228,14 @@ def test_a_sweep_over_finished_runs_of_a_file_that_changed_is_refused_unless_all
     write_config(config, tmp_path / "config.toml")
     rows = sweep(tmp_path / "config.toml", ["seed=0"], tmp_path / "out", progress=False)
     assert sweep(tmp_path / "config.toml", ["seed=0"], tmp_path / "out", progress=False) == rows
+    before = json.loads((tmp_path / "out" / "seed=0" / "metrics.json").read_text())["files"]
     write_genbank(tmp_path / "one.gb", 50, "GT")
     with pytest.raises(InputError, match="the same data"):
         sweep(tmp_path / "config.toml", ["seed=0"], tmp_path / "out", progress=False)
     with pytest.warns(CheckpointWarning, match="a new epoch"):
         again = sweep(tmp_path / "config.toml", ["seed=0"], tmp_path / "out", progress=False, allow=("data",))
-    assert "error" not in again[0] and again != rows
+    digests = json.loads((tmp_path / "out" / "seed=0" / "metrics.json").read_text())["files"]
+    assert "error" not in again[0] and digests != before and list(digests) == [str(tmp_path / "one.gb")]
 
 
 def test_a_setting_that_would_measure_records_that_were_trained_on_is_refused(tmp_path):
