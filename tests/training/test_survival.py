@@ -68,12 +68,16 @@ def parameters(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(last / "state.safetensors")
 
 
-def test_two_processes_are_one_and_see_the_same_samples_whatever_weights_the_second_has(tmp_path):
-    one, two = tmp_path / "one", tmp_path / "two"
+def two_processes(folder: Path, **environment: str) -> subprocess.CompletedProcess:
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", tiny.__file__, str(folder)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **environment}
+    return subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True, timeout=240)
+
+
+def test_two_processes_are_one_whatever_weights_the_second_has_and_go_on_where_it_was_killed(tmp_path):
+    one, two, killed = tmp_path / "one", tmp_path / "two", tmp_path / "killed"
     seen = tiny.share(one, device=torch.device("cpu"))
-    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", tiny.__file__, str(two)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True, timeout=240)
+    done = two_processes(two)
     assert done.returncode == 0, done.stderr[-3000:]
     shares = [json.loads((two / f"seen-{rank}.json").read_text()) for rank in (0, 1)]
     assert [sorted(a + b) for a, b in zip(*shares, strict=True)] == [sorted(records) for records in seen]
@@ -82,6 +86,11 @@ def test_two_processes_are_one_and_see_the_same_samples_whatever_weights_the_sec
     assert alone.keys() == together.keys()
     for name, value in alone.items():
         torch.testing.assert_close(together[name], value, rtol=0, atol=1e-9)
+    assert two_processes(killed, KILLED="11").returncode and not (killed / "metrics.json").exists()
+    done = two_processes(killed)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len(json.loads((killed / "seen-1.json").read_text())) < 20
+    assert all(torch.equal(value, together[name]) for name, value in parameters(killed).items())
 
 
 def test_processes_wait_for_one_that_evaluates_for_hours(monkeypatch):

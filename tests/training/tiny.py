@@ -176,18 +176,25 @@ def _import_all() -> None:
 def share(folder: Path, **more: Any) -> list[list[int]]:
     """One of several processes, in float64; returns which records it saw, and leaves that in the folder.
 
-    Each makes a model of its own, from another seed: the first one's is trained.
+    Each makes a model of its own, with other weights: the first one's is trained. The second is killed at the batch
+    that the variable KILLED names.
     """
     rank = int(os.environ.get("RANK", "0"))
     seen: list[list[int]] = []
 
     def loss(model: Any, batch: Any) -> Loss:
         seen.append(batch.records.tolist())
+        if rank == 1 and str(len(seen)) == os.environ.get("KILLED"):
+            os.kill(os.getpid(), signal.SIGKILL)
         return Classify().loss(model, batch._replace(tokens=batch.tokens.to(torch.float64)))
 
     loop.draw_curves = lambda *drawn: b""
+    model = Model(PLAIN).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += rank
     fit(
-        Model(replace(PLAIN, seed=rank)).double(),
+        model,
         loss,
         loader(),
         replace(CONFIG, steps=20),
