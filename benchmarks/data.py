@@ -17,12 +17,8 @@ beside the repository; where there is none, a synthetic genome stands in. Peers 
 """
 
 import argparse
-import csv
-import importlib.metadata
 import math
 import os
-import platform
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -33,7 +29,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import sheet
 import torch
+from sheet import Row
 from tqdm import tqdm
 
 from tokred_sci import ingest
@@ -51,7 +49,6 @@ from tokred_sci.tokens import Tokens
 DATA = Path(os.environ.get("TOKRED_DATA") or Path(__file__).resolve().parents[1].parent / "shared" / "data")
 PIECE = 1 << 20
 DNA = DNATokenizer(16, compact=True)
-MARKERS = ("<!-- benchmarks/data.py -->", "<!-- end of benchmarks/data.py -->")
 FIELDS = (
     *("run", "load", "part", "name", "size", "seconds", "cpu", "peer", "peer_seconds", "mb", "total_mb"),
     *("value", "unit", "least", "most", "met", "limits", "input_mb", "stored_mb"),
@@ -69,7 +66,6 @@ NUMBERS = (
     "input_mb",
     "stored_mb",
 )
-Row = dict[str, Any]
 Run = Callable[[], Any]
 
 
@@ -497,7 +493,7 @@ PARTS: dict[str, Callable[[Path, bool], Iterator[Row]]] = {
 
 def run_all(args: argparse.Namespace, path: Path) -> None:
     """Measure the parts asked for; rows of the others stay. The csv is written after every part."""
-    lines = [line for line in read(path) if line["part"] not in args.only] if path.exists() else []
+    lines = [line for line in sheet.read(path, NUMBERS) if line["part"] not in args.only] if path.exists() else []
     for part in (bar := tqdm(args.only, unit="part", disable=None)):
         bar.set_description(part)
         if args.scratch:
@@ -507,52 +503,18 @@ def run_all(args: argparse.Namespace, path: Path) -> None:
                 line |= {"run": args.run, "load": os.getloadavg()[0], "met": None if args.quick else met(line)}
                 lines.append(line)
         lines.sort(key=lambda line: list(PARTS).index(line["part"]))
-        write(lines, path)
+        sheet.write(lines, FIELDS, path)
 
 
-def write(lines: list[Row], path: Path) -> None:
-    with path.open("w", newline="") as file:
-        table = csv.DictWriter(file, FIELDS)
-        table.writeheader()
-        table.writerows(lines)
-
-
-def read(path: Path) -> list[Row]:
-    """Rows of a csv with numbers as numbers and empty fields as None."""
-    with path.open(newline="") as file:
-        lines: list[Row] = [{key: value or None for key, value in line.items()} for line in csv.DictReader(file)]
-    for line in lines:
-        line |= {key: None if line[key] is None else float(line[key]) for key in NUMBERS}
-    return lines
-
-
-def machine(lines: list[Row]) -> list[str]:
-    """What it ran on and with, as lines of a list."""
-    told = Path("/proc/cpuinfo")
-    rows = told.read_text().splitlines() if told.exists() else []
-    cpu = next((line.split(": ")[1] for line in rows if line.startswith("model name")), platform.processor())
-    versions = []
-    for package in ("torch", "numpy", "zarr", "icechunk", "numcodecs", "h5py", "hdf5plugin", "biopython", "pysam"):
-        try:
-            versions.append(f"{package} {importlib.metadata.version(package)}")
-        except importlib.metadata.PackageNotFoundError:
-            versions.append(f"{package} not installed")
-    loads = [line["load"] for line in lines]
-    return [
-        f"- {cpu}, {os.cpu_count()} cores; {platform.platform()}",
-        f"- Python {platform.python_version()}, {', '.join(versions)}",
-        f"- {', '.join(dict.fromkeys(line['run'] for line in lines))}",
-        f"- load of the machine, this benchmark's own 1 included: {min(loads):.1f} to {max(loads):.1f}",
-    ]
-
-
+PACKAGES = ("torch", "numpy", "zarr", "icechunk", "numcodecs", "h5py", "hdf5plugin", "biopython", "pysam")
 HEAD = "| what | on | s | CPU s | peer | peer s | MB above start | result | target: met | limited by |"
 
 
 def report(lines: list[Row]) -> str:
     """The machine, the table, and what it means for a terabyte, as Markdown."""
+    runs = f"- {', '.join(dict.fromkeys(line['run'] for line in lines))}"
     whole = [line for line in lines if line["cpu"] and (line["input_mb"] or 0) >= LARGE]
-    text = [*machine(lines), "", HEAD, "|---" * 10 + "|", *map(table_line, lines)]
+    text = [*sheet.machine(PACKAGES), runs, sheet.load(lines), "", HEAD, "|---" * 10 + "|", *map(table_line, lines)]
     return "\n".join([*text, "", TERABYTE, "|---" * 6 + "|", *map(terabyte_line, whole)]) + "\n"
 
 
@@ -566,9 +528,9 @@ TERABYTE = (
 def terabyte_line(line: Row) -> str:
     """What a million times as many megabytes take, if all grows with them."""
     speed = line["input_mb"] / line["cpu"]
-    cells = [line["name"].removesuffix(" to a committed store"), f"{number(line['input_mb'])} MB, {line['size']}"]
-    cells += [f"{number(speed)} MB", number(1e6 / speed / 3600)]
-    cells += [f"{number(1000 * line['stored_mb'] / line['input_mb'])} GB", number(line["total_mb"])]
+    cells = [line["name"].removesuffix(" to a committed store"), f"{sheet.number(line['input_mb'])} MB, {line['size']}"]
+    cells += [f"{sheet.number(speed)} MB", sheet.number(1e6 / speed / 3600)]
+    cells += [f"{sheet.number(1000 * line['stored_mb'] / line['input_mb'])} GB", sheet.number(line["total_mb"])]
     return f"| {' | '.join(cells)} |"
 
 
@@ -576,20 +538,13 @@ def table_line(line: Row) -> str:
     target = "" if line["least"] is None else f"{line['least']:.3g} at least"
     target = target if line["most"] is None else f"{line['most']:,.4g} at most"
     verdict = f"{target}: {line['met'] or 'not judged'}" if target else ""
-    cells = [line["name"], line["size"], number(line["seconds"]), number(line["cpu"]), line["peer"]]
-    cells += [number(line["peer_seconds"]), number(line["mb"]), f"{number(line['value'])} {line['unit'] or ''}"]
+    cells = [line["name"], line["size"], sheet.number(line["seconds"]), sheet.number(line["cpu"]), line["peer"]]
+    cells += [
+        sheet.number(line["peer_seconds"]),
+        sheet.number(line["mb"]),
+        f"{sheet.number(line['value'])} {line['unit'] or ''}",
+    ]
     return f"| {' | '.join(cell or '' for cell in [*cells, verdict, line['limits']])} |"
-
-
-def number(value: float | None) -> str:
-    return "" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def put(text: str, page: Path) -> None:
-    """Replace what stands between the markers of a page."""
-    before, _, rest = page.read_text().partition(MARKERS[0])
-    _, _, after = rest.partition(MARKERS[1])
-    page.write_text(f"{before}{MARKERS[0]}\n{text}{MARKERS[1]}{after}")
 
 
 def main() -> None:
@@ -603,18 +558,16 @@ def main() -> None:
     args = parser.parse_args()
     if unknown := set(args.only) - set(PARTS):
         parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
-    here = Path(__file__).parent
-    git = subprocess.run("git describe --always --dirty", cwd=here, shell=True, capture_output=True, text=True)
-    args.run = f"commit {git.stdout.strip() or 'unknown'}, {date.today()}" + ", quick" * args.quick
+    args.run = f"{sheet.commit()}, {date.today()}" + ", quick" * args.quick
     args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / "data.csv"
     torch.set_num_threads(1)
     if not (args.markdown or args.into):
         run_all(args, path)
-        path.with_suffix(".md").write_text(report(read(path)))
-    text = report(read(path))
+        path.with_suffix(".md").write_text(report(sheet.read(path, NUMBERS)))
+    text = report(sheet.read(path, NUMBERS))
     if args.into:
-        put(text, args.into)
+        sheet.put(text, args.into, "benchmarks/data.py")
     else:
         print(text)
 

@@ -23,15 +23,11 @@ Targets are printed with "yes" or "no", never asserted.
 """
 
 import argparse
-import csv
 import ctypes
 import gc
-import importlib.metadata
 import math
 import os
-import platform
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -43,7 +39,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import sheet
 import torch
+from sheet import Row
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 from tqdm import tqdm
 
@@ -53,7 +51,6 @@ from tokred_sci.stability.lengths import peak, reset_peak
 from tokred_sci.tokens import Tokens
 from tokred_sci.training.memory import keep_memory
 
-MARKERS = ("<!-- benchmarks/encoder.py -->", "<!-- end of benchmarks/encoder.py -->")
 FIELDS = ("run", "load", "part", "arm", "task", "width", "elements", "tokens", "seconds", "mb", "flops", "note")
 NUMBERS = ("load", "width", "elements", "tokens", "seconds", "mb", "flops")
 KEEP, OUTPUTS = 256, 2
@@ -63,7 +60,6 @@ MEMORY = 8 << 30  # bytes a process
 OCTAVES = 3  # that the slope is taken over
 SLOPE, SHARE = 1.1, 0.9  # targets: at most, at least
 TASKS = ("answer", "training")
-Row = dict[str, Any]
 Run = Callable[[], Any]
 
 
@@ -304,28 +300,12 @@ PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Row]]] = {
 
 def run_all(args: argparse.Namespace, path: Path) -> None:
     """Measure the parts asked for; rows of others stay, and each is written at once."""
-    rows = [row for row in read(path) if row["part"] not in args.only] if path.exists() else []
+    rows = [row for row in sheet.read(path, NUMBERS) if row["part"] not in args.only] if path.exists() else []
     for part in args.only:
         for row in (bar := tqdm(PARTS[part](args), desc=part, unit="row")):
             bar.set_postfix_str(f"{row['arm']}, {row['task']}, {row['elements']:,}")
             rows.append(row | {"run": args.run, "load": os.getloadavg()[0]})
-            write(rows, path)
-
-
-def write(rows: list[Row], path: Path) -> None:
-    with path.open("w", newline="") as file:
-        table = csv.DictWriter(file, FIELDS)
-        table.writeheader()
-        table.writerows(rows)
-
-
-def read(path: Path) -> list[Row]:
-    """Rows of a csv, numbers as numbers and empty fields as None."""
-    with path.open(newline="") as file:
-        rows: list[Row] = [{key: value or None for key, value in row.items()} for row in csv.DictReader(file)]
-    for row in rows:
-        row |= {key: row[key] and float(row[key]) for key in NUMBERS}
-    return rows
+            sheet.write(rows, FIELDS, path)
 
 
 def slope(rows: list[Row], field: str = "seconds") -> float | None:
@@ -354,14 +334,14 @@ def length_table(rows: list[Row]) -> list[str]:
         steep, wide = (slope(list(mine.values()), field) for field in ("seconds", "mb"))
         ours = arm in DOMAINS[name].merging and steep is not None
         met = f": {verdict(steep <= SLOPE, quick)}" if ours and steep is not None and not quick else ""
-        lines.append(line([f"{arm}, {task}", *cells, f"{number(steep)}{met}", number(wide)]))
+        lines.append(line([f"{arm}, {task}", *cells, f"{sheet.number(steep)}{met}", sheet.number(wide)]))
     return [*lines, ""]
 
 
 def told(row: Row | None) -> str:
     if row is None:
         return ""
-    return row["note"] or f"{number(row['seconds'])} / {number(row['mb'])}"
+    return row["note"] or f"{sheet.number(row['seconds'])} / {sheet.number(row['mb'])}"
 
 
 def pair_table(rows: list[Row]) -> list[str]:
@@ -387,7 +367,7 @@ def pair_table(rows: list[Row]) -> list[str]:
                 mine, peer = of[arm], of[other]
                 fast, promised = (peer[key] / mine[key] for key in ("seconds", "flops"))
                 share = f"{fast / promised:.2f}: {verdict(fast / promised >= SHARE, 'quick' in first['run'])}"
-                times = map(number, (mine["seconds"], peer["seconds"], fast, promised))
+                times = map(sheet.number, (mine["seconds"], peer["seconds"], fast, promised))
                 lines.append(line([str(width), arm, other, task, *times, share]))
     return [*lines, ""]
 
@@ -396,31 +376,14 @@ def line(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def number(value: float | None) -> str:
-    return "" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
 def report(rows: list[Row]) -> str:
     """All tables as Markdown."""
-    lines = [*machine(rows), ""]
+    runs = [f"- {run}" for run in dict.fromkeys(row["run"] for row in rows)]
+    lines = [*sheet.machine(["torch", "numpy"]), *runs, sheet.load(rows), ""]
     for part in PARTS:
         if mine := [row for row in rows if row["part"] == part]:
             lines += pair_table(mine) if part == "pairs" else length_table(mine)
     return "\n".join(lines)
-
-
-def machine(rows: list[Row]) -> list[str]:
-    """What it ran on and with, as lines of a list; loads above the threads used say that others were at work too."""
-    about = Path("/proc/cpuinfo")
-    lines = about.read_text().splitlines() if about.exists() else []
-    cpu = next((text.split(": ")[1] for text in lines if text.startswith("model name")), platform.processor())
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "numpy"))
-    loads = [row["load"] for row in rows]
-    return [
-        f"- {cpu}, {os.cpu_count()} cores; {platform.platform()}; Python {platform.python_version()}, {versions}",
-        *(f"- {run}" for run in dict.fromkeys(row["run"] for row in rows)),
-        f"- load of the machine while it was measured (its own included): {min(loads):.1f} to {max(loads):.1f}",
-    ]
 
 
 def figure(rows: list[Row], path: Path) -> None:
@@ -454,13 +417,6 @@ def figure(rows: list[Row], path: Path) -> None:
     drawing.savefig(path)
 
 
-def put(text: str, page: Path) -> None:
-    """Between the markers of a page."""
-    before, _, rest = page.read_text().partition(MARKERS[0])
-    _, _, after = rest.partition(MARKERS[1])
-    page.write_text(f"{before}{MARKERS[0]}\n{text}{MARKERS[1]}{after}")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small sizes")
@@ -473,20 +429,17 @@ def main() -> None:
     args = parser.parse_args()
     if unknown := set(args.only) - set(PARTS):
         parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
-    here = Path(__file__).parent
-    git = subprocess.run("git describe --always --dirty", cwd=here, shell=True, capture_output=True, text=True)
-    commit = (
-        f"commit {git.stdout.strip() or 'unknown'}, {date.today()}, threads used: {args.threads}, {args.clock} time"
+    args.run = (
+        f"{sheet.commit()}, {date.today()}, threads used: {args.threads}, {args.clock} time" + ", quick" * args.quick
     )
-    args.run = commit + ", quick" * args.quick
     args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / "encoder.csv"
     torch.set_num_threads(args.threads)
     if args.into is None:
         run_all(args, path)
-    rows = read(path)
+    rows = sheet.read(path, NUMBERS)
     if args.into:
-        put(report(rows), args.into)
+        sheet.put(report(rows), args.into, "benchmarks/encoder.py")
         figure(rows, args.into.parent / "images" / "encoder.png")
     else:
         path.with_suffix(".md").write_text(report(rows))

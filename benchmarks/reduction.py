@@ -20,12 +20,8 @@ import argparse
 import csv
 import ctypes
 import gc
-import importlib.metadata
 import math
-import os
-import platform
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -37,8 +33,10 @@ from pathlib import Path
 from typing import Any
 
 import reference
+import sheet
 import torch
 import torch.nn.functional as F
+from sheet import Row
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 from tqdm import tqdm
@@ -52,6 +50,7 @@ from tokred_sci.reduction.where import windows, within
 from tokred_sci.stability.lengths import peak, reset_peak
 from tokred_sci.tokens import Grouping, Tokens
 
+PACKAGES = ("torch", "numpy", "scikit-learn", "torch-geometric", "tomesd")
 KINDS = ("random", "clusters", "smooth")
 GLOBAL = {method.name for method in methods() if method.reach == "global"} - {"topk"}  # these get a form in windows
 WINDOW = 64
@@ -64,7 +63,7 @@ FIELDS = (
     *("run", "part", "name", "peer", "tokens", "width", "ms", "peer_ms", "speed", "mb", "peer_mb"),
     *("error", "peer_error", "target", "met", "note"),
 )
-Row = dict[str, Any]
+NUMBERS = ("tokens", "ms", "peer_ms", "speed", "mb", "peer_mb")
 Build = Callable[[Tensor], Callable[[], Any]]
 """From tokens (N, D) to what is timed; where that returns labels (N,), their error is measured too."""
 
@@ -323,7 +322,7 @@ def measure_length(name: str, count: int, width: int, args: argparse.Namespace, 
     for row in (row for row in rows if (row["part"], row["name"]) == ("lengths", name) and row["tokens"] < count):
         why = row["note"] or (row["ms"] > 1000 * SLOW and f"took {row['ms'] / 1000:.0f} s")
         if why and not why.startswith("refused"):
-            return dict.fromkeys(FIELDS) | {"note": f"skipped: at {row['tokens']:,} tokens {why}"}
+            return dict.fromkeys(FIELDS) | {"note": f"skipped: at {row['tokens']:,.0f} tokens {why}"}
     return probed(LIMIT, args.threads, name, count, width, False)
 
 
@@ -333,7 +332,7 @@ def run_all(args: argparse.Namespace, path: Path) -> list[Row]:
     tasks = [("pairs", pair.name, pair.peer, 2048 if args.quick else 16384, 256, pair) for pair in PAIRS]
     tasks += [("lengths", name, None, count, 64, None) for name in names for count in sorted(args.lengths)]
     tasks = [task for task in tasks if not args.methods or task[1].split()[0] in (*args.methods, "copy")]
-    rows = [row for row in read(path) if row["run"] == args.run] if args.resume and path.exists() else []
+    rows = [row for row in sheet.read(path, NUMBERS) if row["run"] == args.run] if args.resume and path.exists() else []
     done = {(row["part"], row["name"], row["peer"], row["tokens"]) for row in rows}
     with path.open("w", newline="") as file:
         table = csv.DictWriter(file, FIELDS)
@@ -351,49 +350,20 @@ def run_all(args: argparse.Namespace, path: Path) -> list[Row]:
     return rows
 
 
-def read(path: Path) -> list[Row]:
-    """Rows of a csv with numbers as numbers and empty fields as None."""
-    with path.open(newline="") as file:
-        rows: list[Row] = [{key: value or None for key, value in row.items()} for row in csv.DictReader(file)]
-    for row in rows:
-        for key in ("ms", "peer_ms", "speed", "mb", "peer_mb"):
-            row[key] = row[key] and float(row[key])
-        row["tokens"] = int(row["tokens"])
-    return rows
-
-
-def machine(args: argparse.Namespace) -> list[str]:
-    """What it ran on and with, as lines of a list."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    cpu = next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.processor())
-    versions = []
-    for package in ("torch", "numpy", "scikit-learn", "torch-geometric", "tomesd"):
-        try:
-            versions.append(f"{package} {importlib.metadata.version(package)}")
-        except importlib.metadata.PackageNotFoundError:
-            versions.append(f"{package} not installed")
-    return [
-        f"- {cpu}, {os.cpu_count()} cores, threads used: {args.threads}; {platform.platform()}",
-        f"- Python {platform.python_version()}, {', '.join(versions)}",
-        f"- {date.today()}, run {args.run}",
-    ]
-
-
 def report(rows: list[Row], args: argparse.Namespace) -> str:
     """Both tables as Markdown."""
     pairs, lengths = ([row for row in rows if row["part"] == part] for part in ("pairs", "lengths"))
-    lines = ["# Reduction: time, memory, error", "", *machine(args), ""]
+    lines = ["# Reduction: time, memory, error", "", *sheet.machine(PACKAGES), f"- {date.today()}, {args.run}", ""]
     if pairs:
-        size = f"{pairs[0]['tokens']:,} tokens of width {pairs[0]['width']}"
+        size = f"{pairs[0]['tokens']:,.0f} tokens of width {pairs[0]['width']}"
         lines += [f"## Pairs: {size}, half kept", "", PAIR_HEAD, "|---" * 10 + "|", *map(pair_line, pairs), ""]
     counts = sorted({row["tokens"] for row in lengths})
     if lengths:
         lines += ["## Lengths: ms / extra MB at width 64, half kept", ""]
-        lines += ["| method | " + " | ".join(f"{n:,}" for n in counts) + " |", "|---" * (1 + len(counts)) + "|"]
+        lines += ["| method | " + " | ".join(f"{n:,.0f}" for n in counts) + " |", "|---" * (1 + len(counts)) + "|"]
     for name in dict.fromkeys(row["name"] for row in lengths):
         mine = [row for row in lengths if row["name"] == name]
-        cells = {row["tokens"]: row["note"] or f"{number(row['ms'])} / {number(row['mb'])}" for row in mine}
+        cells = {row["tokens"]: row["note"] or f"{sheet.number(row['ms'])} / {sheet.number(row['mb'])}" for row in mine}
         lines.append(f"| {name} | " + " | ".join(cells.get(n, "") for n in counts) + " |")
     return "\n".join(lines) + "\n"
 
@@ -403,12 +373,8 @@ PAIR_HEAD = "| ours | peer | ms | peer ms | times as fast | MB | peer MB | error
 
 def pair_line(row: Row) -> str:
     verdict = row["note"] or f"{row['target']}: {row['met']}" * bool(row["met"]) or row["target"]
-    cells = [row["name"], row["peer"], *(number(row[key]) for key in ("ms", "peer_ms", "speed", "mb", "peer_mb"))]
+    cells = [row["name"], row["peer"], *(sheet.number(row[key]) for key in ("ms", "peer_ms", "speed", "mb", "peer_mb"))]
     return f"| {' | '.join([*cells, row['error'] or '', row['peer_error'] or '', verdict or ''])} |"
-
-
-def number(value: float | None) -> str:
-    return "" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def figure(rows: list[Row], path: Path) -> None:
@@ -449,9 +415,7 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true", help="keep the rows of this commit and these threads")
     args = parser.parse_args()
     args.lengths = args.lengths or ([1024, 4096] if args.quick else [4**k for k in range(5, 11)])
-    here = Path(__file__).parent
-    git = subprocess.run("git describe --always --dirty", cwd=here, shell=True, capture_output=True, text=True)
-    args.run = f"commit {git.stdout.strip() or 'unknown'}, threads {args.threads}"
+    args.run = f"{sheet.commit()}, threads used: {args.threads}"
     args.out.mkdir(parents=True, exist_ok=True)
     use_threads(args.threads)
     glibc("mallopt", -3, 32 << 20)  # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD: see "Pairs" at the top
@@ -461,7 +425,7 @@ def main() -> None:
         run_all(args, path)
     except KeyboardInterrupt:
         print(f"Stopped. What was measured is in {path}; --resume goes on from there.")
-    rows = read(path)
+    rows = sheet.read(path, NUMBERS)
     text = report(rows, args)
     path.with_suffix(".md").write_text(text)
     figure(rows, path.with_suffix(".png"))

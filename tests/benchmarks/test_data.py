@@ -1,6 +1,7 @@
 """The benchmark of data: its synthetic files are what they claim, and its table says "no" where a target is missed."""
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,14 +10,10 @@ import torch
 from tokred_sci.datasets import read
 
 PATH = Path(__file__).parents[2] / "benchmarks" / "data.py"
+sys.path.insert(0, str(PATH.parent))  # as for a script that is run
 SPEC = importlib.util.spec_from_file_location("benchmark_of_data", PATH)
 data = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(data)
-
-
-@pytest.fixture
-def machine(monkeypatch):
-    monkeypatch.setattr(data, "machine", lambda lines: ["- a machine"])
 
 
 def test_the_fasta_has_runs_and_masks(tmp_path):
@@ -59,17 +56,26 @@ def test_targets_are_judged(value, target, verdict):
     assert data.met(data.row("part", "name", value, "s", **target)) == verdict
 
 
-def test_the_table_survives_the_csv_and_goes_into_a_page(tmp_path, machine):
+def test_the_table_survives_the_csv_and_goes_into_a_page(tmp_path):
     line = data.row("fasta", "FASTA to tokens", 0.5, "times as fast", least=1, seconds=2.0, load=1.0, run="now")
     stored = data.row(
-        "genome", "GenBank to a committed store", 2.0, "s", cpu=40.0, input_mb=200.0, stored_mb=20.0, limits="x"
+        "genome",
+        "GenBank to a committed store",
+        2.0,
+        "s",
+        cpu=40.0,
+        input_mb=200.0,
+        stored_mb=20.0,
+        limits="x",
+        load=2.0,
+        run="now",
     )
     lines = [line | {"met": data.met(line)}, stored]
-    data.write(lines, tmp_path / "data.csv")
-    text = data.report(data.read(tmp_path / "data.csv"))
+    data.sheet.write(lines, data.FIELDS, tmp_path / "data.csv")
+    text = data.report(data.sheet.read(tmp_path / "data.csv", data.NUMBERS))
     assert "0.5 times as fast | 1 at least: no |" in text
     assert "| 5 MB | 55.6 | 100 GB |" in text  # 200 MB in 40 s, so 10^6 MB in 200,000 s
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{data.MARKERS[0]}\nold\n{data.MARKERS[1]}\nafter\n")
-    data.put(text, page)
-    assert page.read_text() == f"before\n{data.MARKERS[0]}\n{text}{data.MARKERS[1]}\nafter\n"
+    page.write_text("before\n<!-- x.py -->\nold\n<!-- end of x.py -->\nafter\n")
+    data.sheet.put(text, page, "x.py")
+    assert page.read_text() == f"before\n<!-- x.py -->\n{text}<!-- end of x.py -->\nafter\n"
