@@ -19,8 +19,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tokred_sci.datasets.public import Card, cards, cards_markdown, fetch_set, find, info_text, list_text, load, verify
-from tokred_sci.datasets.public import points as point_sets
+from tokred_sci.datasets.public import (
+    Card,
+    cards,
+    cards_markdown,
+    fetch_set,
+    find,
+    info_text,
+    list_text,
+    load,
+    scenes,
+    shapes,
+    verify,
+)
 from tokred_sci.datasets.public import series as series_sets
 from tokred_sci.datasets.public.card import Home, known_files, seeded_split
 from tokred_sci.datasets.public.text import fetch_text, verify_text
@@ -232,7 +243,7 @@ def test_shrec11(write: Write, home: Path) -> None:
 def test_mosd(write: Write, home: Path) -> None:
     for scene in ("learn0", "test43"):
         write(f"mosd/{scene}.pcd", (DATA / "pointclouds" / "mosd" / f"{scene}.pcd").read_bytes())
-    card = point_sets.mosd([0], [43])
+    card = scenes.mosd([0], [43])
     train, test = load(card, "train", home), load(card, "test", home)
     assert train.names == ("learn0",) and test.names == ("test43",) and good(card, home)
     assert len(train.records[0]) > 100_000 and len(train.records[0]) == len(train.labels[0])
@@ -267,9 +278,9 @@ def test_labeled_psb(write: Write, home: Path, tmp_path: Path) -> None:
     whole = load("labeled_psb/sampled", folder=home)
     assert len(whole.records) == 380 and whole.records[0].shape == (16384, 3) and good("labeled_psb/sampled", home)
     assert len({name.split("/")[0] for name in whole.names}) == 19
-    test = point_sets._by_category(whole, "test")
+    test = shapes._by_category(whole, "test")
     assert len({name.split("/")[0] for name in test.names}) == 19 and 30 <= len(test.records) <= 46
-    parts = [point_sets._by_category(whole, part).names for part in ("train", "dev", "test")]
+    parts = [shapes._by_category(whole, part).names for part in ("train", "dev", "test")]
     assert sum({"Bird/243", "Bird/251"} <= set(names) for names in parts) == 1
     write("labeled_psb/labeledDb.zip", zipped(small_meshes(whole)))
     made = load("labeled_psb/meshes", folder=tmp_path)
@@ -328,9 +339,7 @@ def test_modelnet(write: Write, tmp_path: Path) -> None:
     assert len(load("modelnet40", "train", tmp_path).records) == 5
     assert load("modelnet40", "test", tmp_path).classes == ("airplane", "bathtub")
 
-    names = {
-        f"h5_files/{f}/{p}_{s}.h5": h5(3) for f, s, _, _ in point_sets._SCANS.values() for p in ("training", "test")
-    }
+    names = {f"h5_files/{f}/{p}_{s}.h5": h5(3) for f, s, _, _ in shapes._SCANS.values() for p in ("training", "test")}
     write("scanobjectnn/h5_files.zip", zipped(names))
     for name in ("obj_only", "obj_bg", "pb_t50_rs"):
         assert len(load(f"scanobjectnn/{name}", folder=tmp_path).records) == 6

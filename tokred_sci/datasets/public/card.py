@@ -233,3 +233,10 @@ def in_order(records: Records, split: str | None, shares: Mapping[str, tuple[int
 
 
 OURS = "ours: stratified by class, 80/10/10, seed 0, no group in two parts (`seeded_split`)"
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Folders in a folder, by name."""
+    if not folder.is_dir():
+        raise FileError(f"Expected a folder (got nothing at {folder}): the archive has another layout; fetch it again.")
+    return sorted(path for path in folder.iterdir() if path.is_dir())

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from tokred_sci.datasets.archive import differing
 from tokred_sci.datasets.fetch import LOCK, data_folder, fetch
 from tokred_sci.datasets.fetch import verify as state_of
-from tokred_sci.datasets.public import dna, points, series
+from tokred_sci.datasets.public import dna, scenes, series, shapes
 from tokred_sci.datasets.public.card import Card, File, Home
 from tokred_sci.datasets.records import Records
 from tokred_sci.errors import FetchError, InputError
@@ -19,7 +19,7 @@ OPEN = {"ucr": (series.is_ucr, series.ucr), "genome": (dna.is_accession, dna.gen
 
 @cache
 def _all() -> MappingProxyType[str, Card]:
-    return MappingProxyType({card.name: card for room in (dna, points, series) for card in room.cards()})
+    return MappingProxyType({card.name: card for room in (dna, shapes, scenes, series) for card in room.cards()})
 
 
 def cards() -> dict[str, Card]:
