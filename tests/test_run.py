@@ -243,6 +243,8 @@ def test_a_setting_that_would_measure_records_that_were_trained_on_is_refused(tm
     for setting in ("data.seed=1", "data.hold=a", "data.only=a", "data.source=sample:dna", "data.length=5"):
         with pytest.raises(InputError, match="leave each record in its part"):
             evaluate(tmp_path, [setting])
+    with pytest.raises(InputError, match="trained already"):
+        evaluate(tmp_path, ["model.size_exponent=0"])
     assert evaluate(tmp_path, ["data.bucket=false", "train.batch=3"])
 
 
@@ -301,6 +303,8 @@ def test_another_file_is_the_test_part_and_measured_with_another_again(tmp_path)
     assert evaluate(tmp_path / "run") == {"valid": told["valid"], "test": told["test"]}
     other = evaluate(tmp_path / "run", [f"data.test={tmp_path / 'three.gb'}"])
     assert other["valid"] == told["valid"] and other["test"]["accuracy"] < 0.2 < 0.8 < told["test"]["accuracy"]
+    with pytest.raises(InputError, match="leave each record in its part"):
+        evaluate(tmp_path / "run", ["data.test="])  # then a part of the training records would be it
     (tmp_path / "two.gb").write_bytes((tmp_path / "three.gb").read_bytes())
     with pytest.raises(InputError, match=r"the same data \(got\n  test: "):
         run(config, tmp_path / "run", progress=False)

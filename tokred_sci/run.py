@@ -35,16 +35,7 @@ from tokred_sci.training.processes import Processes
 
 PRICED = 256  # records that costs are measured on
 SOLVED = 1024  # records at a time, where the linear map is solved
-FREE = (
-    "valid",
-    "test",
-    "options",
-    "most",
-    "stride",
-    "workers",
-    "bucket",
-    "blocks",
-)  # they move no record between parts
+FREE = ("valid", "test", "most", "stride", "workers", "bucket", "blocks")  # they move no record between parts
 SHORT = {"seed": ("train.seed", "model.seed")}
 
 
@@ -151,12 +142,15 @@ def evaluate(folder: str | Path, settings: Sequence[str] = ()) -> dict[str, dict
 
     Raises:
         FileError: the folder holds no config.
-        InputError: it holds no whole model, a setting is none, or it would move records between parts, so that some
-            that were trained on were measured.
+        InputError: it holds no whole model, a setting is none, it would move records between parts, so that some that
+            were trained on were measured, or is one of the model, which is there already.
     """
     trained = read_config(RunConfig, Path(folder) / "config.toml")
     config = read_config(RunConfig, Path(folder) / "config.toml", settings)
-    if replace(config.data, **{name: getattr(trained.data, name) for name in FREE}) != trained.data:
+    if config.model != trained.model:
+        raise InputError(f"Expected no settings of 'model' (got {', '.join(settings)}): the model is trained already.")
+    moved = replace(config.data, **{name: getattr(trained.data, name) for name in FREE}) != trained.data
+    if moved or any(getattr(trained.data, part) and not getattr(config.data, part) for part in PARTS[1:]):
         raise InputError(
             f"Expected settings that leave each record in its part, of 'data' only {', '.join(FREE)} (got "
             f"{', '.join(settings)}): records that were trained on might be measured. Name others by 'data.test'."
